@@ -1,0 +1,112 @@
+"""The storage protocol: what the daemon and the plugin may ask of a place that keeps published files.
+
+Two members keep it: `disk` and `s3`. Both pass the same conformance suite (tests/storage/). Keys are immutable: an
+object is written once under a key nobody else uses, and never changed. This module holds names and types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class BytesPart:
+    """Bytes in memory: a header, a footer, a byte order mark."""
+
+    data: bytes
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """`length` bytes of a local file from `offset`: a freshly exported segment. The storage does not delete it."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class ReusePart:
+    """`length` bytes from `offset` of an object already in the same storage, copied there without passing through us.
+
+    The copy is refused with `ObjectChangedError` if the object's etag is not `etag`.
+    """
+
+    key: str
+    etag: str
+    offset: int
+    length: int
+
+
+Part = BytesPart | FilePart | ReusePart
+
+
+@dataclass(frozen=True)
+class ObjectHeaders:
+    """What is stored with the object and sent when it is fetched by a link."""
+
+    content_type: str
+    filename: str
+    """The name a browser saves it under. Any characters: the storage makes a safe RFC 6266 header of it."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the storage knows it."""
+
+    key: str
+    length: int
+    """Bytes."""
+    etag: str
+    """Opaque, without quotes. Changes when the content does."""
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class WrittenObject:
+    """What `write` made, verified in the storage."""
+
+    key: str
+    length: int
+    etag: str
+    uploaded_bytes: int
+    """Bytes that went from here to the storage."""
+    reused_bytes: int
+    """Bytes the storage copied by itself."""
+
+
+class Storage(Protocol):
+    """A place for immutable objects. Every method may raise `StorageError` (see `datastore_dumper.errors`)."""
+
+    def check(self) -> None:
+        """Write, read back and delete a small object; raise what an operator can act on if that fails."""
+
+    def write(self, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
+        """Make the object from its parts, in order, durably, and verify it. All or nothing: no object appears under
+        `key`, and no upload or temporary file stays, if `parts` raises or anything fails. `parts` may be a generator
+        that produces segments as they are exported; it is not read on after the first failure, and it is closed."""
+
+    def stat(self, key: str) -> StoredObject:
+        """Raises `ObjectMissingError` if there is none."""
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
+        """A readable binary stream of the object or a range of it. The caller closes it."""
+
+    def link(self, key: str, headers: ObjectHeaders, expires_seconds: int) -> str | None:
+        """A URL that hands out the object for `expires_seconds` to whoever has it, made without any network
+        traffic; or None if this storage has no links."""
+
+    def delete(self, key: str) -> None:
+        """Delete the object and whatever unfinished upload or temporary file there is under its key. Not an error if
+        there is none."""
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """All objects under the prefix, in the order of their keys."""
