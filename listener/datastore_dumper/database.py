@@ -1,0 +1,116 @@
+"""Connections to Postgres: opening them with settings that suit long exports, and telling their errors apart.
+
+Everything here is about connections in general; what is asked over them is in `sql/queries/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import conninfo, errors
+from psycopg.rows import TupleRow
+
+from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError, UnavailableError
+from datastore_dumper.sqlfiles import query
+
+Connection = psycopg.Connection[TupleRow]
+
+# A peer that vanished without a word is noticed within a minute (PostgreSQL: libpq connection parameters).
+_KEEPALIVE = {
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the DataStore is and how long to wait for it. The DSN is a secret: it is not shown."""
+
+    dsn: str
+    connect_timeout_seconds: int = 10
+
+    def __repr__(self) -> str:
+        return "Database(...)"
+
+    def connect(self, purpose: str) -> Connection:
+        """A new autocommit connection named `datastore-dumper <purpose>` in pg_stat_activity.
+
+        Time limits that the role or the database may have are switched off for this session: an export takes what it
+        takes, and a listener is idle by nature. Raises `ConfigError`, `PermissionDeniedError` or `UnavailableError`.
+        """
+        with database_errors():
+            try:
+                parameters = conninfo.make_conninfo(
+                    self.dsn,
+                    **{
+                        **_KEEPALIVE,
+                        "connect_timeout": str(self.connect_timeout_seconds),
+                        "application_name": f"datastore-dumper {purpose}",
+                        "client_encoding": "UTF8",
+                    },
+                )
+            except psycopg.ProgrammingError:
+                # libpq's message repeats part of the string, which may be the password.
+                raise ConfigError(
+                    "database.dsn is not a connection string",
+                    hint="Write a URI (postgresql://user@host/datastore) or keywords (host=... dbname=...).",
+                ) from None
+            connection = psycopg.connect(parameters, autocommit=True)
+            try:
+                connection.execute(query("session_without_time_limits"))
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what the driver raises into our errors: what the operator can mend, and what may pass by itself."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise explain(error) from error
+
+
+def explain(error: psycopg.Error) -> DumperError:
+    """The error of ours that says what can be done about one of the driver's."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, errors.InvalidSchemaName | errors.UndefinedTable | errors.UndefinedFunction):
+        if "datastore_dumper" in text:
+            return ConfigError(
+                f"The DataStore database does not have our tables and functions: {text}",
+                hint="Run `datastore-dumper install` (or `install --print` for a DBA) on the database of database.dsn.",
+            )
+        return DumperError(f"Postgres: {text}")
+    if isinstance(error, errors.InsufficientPrivilege):
+        return PermissionDeniedError(
+            f"Postgres refuses: {text}",
+            hint="Run `datastore-dumper install` with roles.daemon set to the role of database.dsn; it grants what is needed.",
+        )
+    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification) or (
+        error.sqlstate is None and "authentication failed" in str(error)
+    ):
+        return PermissionDeniedError(
+            f"Postgres does not let us in: {text}", hint="Check the user and password of database.dsn, and pg_hba.conf."
+        )
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        if "does not exist" in str(error):
+            return ConfigError(f"Postgres: {_last_line(error)}", hint="Check the database and user names in database.dsn.")
+        return UnavailableError(f"Postgres cannot be reached: {_last_line(error)}", hint="Check database.dsn and that the server runs.")
+    if isinstance(error, errors.InvalidCatalogName):
+        return ConfigError(f"Postgres: {text}", hint="Check the database name in database.dsn.")
+    if isinstance(error, psycopg.OperationalError):
+        return UnavailableError(f"Postgres: {text}")
+    return DumperError(f"Postgres: {text}")
+
+
+def _last_line(error: psycopg.Error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,186 @@
+"""Puts the schema `datastore_dumper` into a database and takes it out again. What it is, is in `sql/`; this composes it.
+
+The same script goes to the server and, with `--print`, to a DBA's psql: it is idempotent and brings any older schema up to
+date. Numbered migrations run once; functions, views and privileges are replaced every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from datastore_dumper.database import Connection, Database, database_errors
+from datastore_dumper.errors import DumperError
+from datastore_dumper.sqlfiles import query, read_sql, sql_directory
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names of the roles that get rights; an empty name means: nobody."""
+
+    daemon: str = ""
+    ckan_write: str = ""
+    ckan_read: str = ""
+
+
+@dataclass(frozen=True)
+class InstallReport:
+    """What `install` did. `failed` maps a resource id to why its table has no triggers yet."""
+
+    notices: tuple[str, ...]
+    attached: int
+    failed: dict[str, str]
+
+
+def migrations() -> list[str]:
+    """Names of the migration files, in the order in which they run."""
+    return sorted(path.name for path in (sql_directory() / "migrations").glob("*.sql"))
+
+
+def install_script(roles: Roles, *, up_to: str | None = None) -> str:
+    """The whole installation as one SQL script in one transaction, for `psql` and for `install` alike.
+
+    `up_to` names the last migration to run; the default is all.
+    """
+    names = [name for name in migrations() if up_to is None or name <= up_to]
+    pieces = [
+        "-- Installs or upgrades the schema datastore_dumper. Safe to run again.",
+        "BEGIN;",
+        *(
+            _text(sql.SQL("SELECT set_config({}, {}, true);").format(f"datastore_dumper.{name}", value))
+            for name, value in (
+                ("daemon_role", roles.daemon),
+                ("ckan_write_role", roles.ckan_write),
+                ("ckan_read_role", roles.ckan_read),
+            )
+        ),
+        read_sql("install/0_owner.sql"),
+        _text(_refuse_newer(names)),
+        *(_text(_once(name, read_sql(f"migrations/{name}"))) for name in names),
+        read_sql("install/1_functions.sql"),
+        read_sql("install/2_event_functions.sql"),
+        read_sql("install/3_privileges.sql"),
+        "RESET ROLE;",
+        read_sql("install/4_event_triggers.sql"),
+        "COMMIT;",
+    ]
+    return "\n\n".join(piece.strip() for piece in pieces) + "\n"
+
+
+def printed_script(roles: Roles) -> str:
+    """`install_script` for psql: stops at the first error, and then gives every table its triggers, one at a time."""
+    return (
+        "\\set ON_ERROR_STOP on\n"
+        + install_script(roles)
+        + "\n-- Each table in a transaction of its own, so that no two are locked at once. A table that is busy for more\n"
+        + "-- than two seconds is left to the daemon, which tries again.\n\\set ON_ERROR_STOP off\n"
+        + "SELECT format('SELECT datastore_dumper.attach(%s);', relid) FROM datastore_dumper.datastore_table\n"
+        + "WHERE datastore_dumper.sound_triggers(relid) < 4 \\gexec\n"
+    )
+
+
+def printed_uninstall_script() -> str:
+    """`uninstall` for psql."""
+    return (
+        "SELECT format('SELECT datastore_dumper.detach(%s);', t.tgrelid::oid) FROM pg_trigger AS t\n"
+        "WHERE t.tgname = 'datastore_dumper_truncate' \\gexec\n\\set ON_ERROR_STOP on\n" + read_sql("uninstall.sql")
+    )
+
+
+def install(
+    database: Database, roles: Roles, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> InstallReport:
+    """Install or upgrade, then give every DataStore table its triggers. `progress` gets (tables done, tables in all).
+
+    Raises `DumperError` and changes nothing if the script fails. A table whose lock is not to be had is reported, not
+    waited for: the daemon's reconciler attaches it later.
+    """
+    notices: list[str] = []
+    with database_errors(), database.connect("install") as connection:
+        connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
+        connection.execute(install_script(roles).encode())
+        attached, failed = attach_missing(connection, progress)
+    return InstallReport(tuple(notice for notice in notices if "datastore_dumper" in notice), attached, failed)
+
+
+def attach_missing(
+    connection: Connection, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[int, dict[str, str]]:
+    """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why."""
+    missing = connection.execute(query("unattached_tables")).fetchall()
+    failed: dict[str, str] = {}
+    for done, (relid, resource_id) in enumerate(missing):
+        progress(done, len(missing))
+        try:
+            connection.execute(query("attach"), {"relid": relid})
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise
+            failed[resource_id] = _reason(error)
+        except psycopg.Error as error:
+            failed[resource_id] = _reason(error)
+    progress(len(missing), len(missing))
+    return len(missing) - len(failed), failed
+
+
+def uninstall(database: Database) -> tuple[str, ...]:
+    """Remove triggers, schema, event triggers, grants and our own role. Returns the server's notices."""
+    notices: list[str] = []
+    with database_errors(), database.connect("uninstall") as connection:
+        connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
+        if connection.execute(query("schema_exists")).fetchone() is not None:
+            for (relid,) in connection.execute(query("attached_tables")).fetchall():
+                connection.execute(query("detach"), {"relid": relid})
+        connection.execute(read_sql("uninstall.sql").encode())
+    return tuple(notice for notice in notices if "datastore_dumper" in notice)
+
+
+def require_installed(connection: Connection) -> None:
+    """Raise `DumperError` unless the schema is there and as new as this program."""
+    with database_errors():
+        applied = {name for (name,) in connection.execute(query("applied_migrations")).fetchall()}
+    wanted = set(migrations())
+    if wanted - applied:
+        raise DumperError(
+            f"The schema datastore_dumper lacks {', '.join(sorted(wanted - applied))}", hint="Run `datastore-dumper install`."
+        )
+    if applied - wanted:
+        raise DumperError(
+            f"The schema datastore_dumper is newer than this program: it has {', '.join(sorted(applied - wanted))}",
+            hint="Install the newer release of ckanext-datastore-dumper here too.",
+        )
+
+
+def _once(name: str, text: str) -> sql.Composed:
+    """A migration that runs only where it has not run; one that was altered since is refused."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return sql.SQL(
+        "DO $migrate$ BEGIN "
+        "IF NOT EXISTS (SELECT FROM datastore_dumper.migration WHERE id = {name}) THEN "
+        "EXECUTE {text}; INSERT INTO datastore_dumper.migration (id, sha256) VALUES ({name}, {digest}); "
+        "ELSIF NOT EXISTS (SELECT FROM datastore_dumper.migration WHERE id = {name} AND sha256 = {digest}) THEN "
+        "RAISE EXCEPTION 'migration % was altered after it had been applied', {name}; "
+        "END IF; END $migrate$;"
+    ).format(name=name, text=text, digest=digest)
+
+
+def _refuse_newer(names: list[str]) -> sql.Composed:
+    return sql.SQL(
+        "DO $newer$ BEGIN "
+        "IF EXISTS (SELECT FROM datastore_dumper.migration WHERE id <> ALL ({names}::text[])) THEN "
+        "RAISE EXCEPTION 'the schema datastore_dumper was installed by a newer release' "
+        "USING HINT = 'Install with that release or a later one.'; "
+        "END IF; END $newer$;"
+    ).format(names=names)
+
+
+def _text(composed: sql.Composed) -> str:
+    return composed.as_string(None)
+
+
+def _reason(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error)

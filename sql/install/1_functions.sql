@@ -1,0 +1,269 @@
+-- Functions and views, replaced at every install. Trigger functions run for every write of every DataStore table:
+-- they take microseconds, wait for nobody, and never make a write fail (docs/explanation/triggers.md).
+-- All are SECURITY DEFINER with a fixed search_path where a caller has no rights of its own here.
+
+-- What rows a DataStore table is told by (CKAN: ckanext/datastore/backend/postgres.py names tables by resource id and
+-- hides names that start with an underscore).
+CREATE OR REPLACE VIEW datastore_dumper.datastore_table AS
+SELECT
+    c.oid AS relid,
+    c.relname::text AS resource_id,
+    c.relowner
+FROM pg_catalog.pg_class AS c
+WHERE c.relkind = 'r'
+    AND c.relpersistence IN ('p', 'u')
+    AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'public')
+    AND c.relname NOT LIKE '\_%'
+    AND EXISTS (
+        SELECT FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attname = '_id' AND NOT a.attisdropped
+            AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+    );
+COMMENT ON VIEW datastore_dumper.datastore_table IS 'Every DataStore table of this database.';
+
+-- Rings at most every 250 ms, and only if that takes no waiting: every NOTIFY takes a lock at commit that all
+-- notifying transactions of the cluster share (src/backend/commands/async.c, PreCommit_Notify).
+CREATE OR REPLACE FUNCTION datastore_dumper.ring() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('datastore_dumper.notify', true) = 'off' THEN
+        RETURN;  -- for databases that use PREPARE TRANSACTION, which refuses after NOTIFY; the daemon's look every 2 s remains
+    END IF;
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        PERFORM FROM datastore_dumper.doorbell
+            WHERE rang_at < clock_timestamp() - interval '250 milliseconds' FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+        UPDATE datastore_dumper.doorbell SET rang_at = clock_timestamp();
+    END IF;
+    -- Under REPEATABLE READ and SERIALIZABLE locking the row could fail with a serialization error: ring at once.
+    PERFORM pg_notify('datastore_dumper', '');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION datastore_dumper.record_change(changed_relid oid, buckets bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO datastore_dumper.change (relid, xid, bucket)
+    SELECT changed_relid, pg_current_xact_id(), coalesce(bucket, -1)
+    FROM unnest(buckets) AS bucket
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM datastore_dumper.ring();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION datastore_dumper.record_change IS 'Notes that this transaction changed buckets of a table (-1: all of it).';
+
+-- INSERT and DELETE. The inner block guards against an _id that is gone or no number any more: then the whole table is
+-- recorded. It writes nothing, so its subtransaction takes no transaction id.
+CREATE OR REPLACE FUNCTION datastore_dumper.on_rows() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    buckets bigint[];
+BEGIN
+    BEGIN
+        SELECT array_agg(bucket) INTO buckets FROM (SELECT _id >> 13 AS bucket FROM touched_rows GROUP BY 1) AS t;
+    EXCEPTION WHEN OTHERS THEN
+        buckets := '{-1}';
+    END;
+    IF buckets IS NOT NULL THEN  -- a statement that touched no row records nothing
+        INSERT INTO datastore_dumper.change (relid, xid, bucket)
+        SELECT TG_RELID, pg_current_xact_id(), coalesce(bucket, -1) FROM unnest(buckets) AS bucket
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            PERFORM datastore_dumper.ring();
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- UPDATE: both sides, since an UPDATE may change _id itself.
+CREATE OR REPLACE FUNCTION datastore_dumper.on_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    buckets bigint[];
+BEGIN
+    BEGIN
+        SELECT array_agg(bucket) INTO buckets FROM (
+            SELECT _id >> 13 AS bucket FROM touched_rows GROUP BY 1
+            UNION
+            SELECT _id >> 13 FROM former_rows GROUP BY 1
+        ) AS t;
+    EXCEPTION WHEN OTHERS THEN
+        buckets := '{-1}';
+    END;
+    IF buckets IS NOT NULL THEN
+        INSERT INTO datastore_dumper.change (relid, xid, bucket)
+        SELECT TG_RELID, pg_current_xact_id(), coalesce(bucket, -1) FROM unnest(buckets) AS bucket
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            PERFORM datastore_dumper.ring();
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION datastore_dumper.on_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM datastore_dumper.record_change(TG_RELID, '{-1}');
+    RETURN NULL;
+END
+$$;
+
+-- The four triggers a table must have. tgtype is pg_trigger's: AFTER, FOR EACH STATEMENT, one event bit
+-- (src/include/catalog/pg_trigger.h). The names have more than four letters: CKAN drops every trigger called t___.
+CREATE OR REPLACE VIEW datastore_dumper.expected_trigger AS
+SELECT
+    tgname,
+    tgtype,
+    tgfoid,
+    definition,
+    'datastore_dumper ' || md5(definition) AS comment
+FROM (VALUES
+    ('datastore_dumper_insert'::name, 4::int2, 'datastore_dumper.on_rows()'::regprocedure,
+        'AFTER INSERT ON %s REFERENCING NEW TABLE AS touched_rows FOR EACH STATEMENT EXECUTE FUNCTION datastore_dumper.on_rows()'),
+    ('datastore_dumper_update', 16, 'datastore_dumper.on_update()'::regprocedure,
+        'AFTER UPDATE ON %s REFERENCING NEW TABLE AS touched_rows OLD TABLE AS former_rows FOR EACH STATEMENT EXECUTE FUNCTION datastore_dumper.on_update()'),
+    ('datastore_dumper_delete', 8, 'datastore_dumper.on_rows()'::regprocedure,
+        'AFTER DELETE ON %s REFERENCING OLD TABLE AS touched_rows FOR EACH STATEMENT EXECUTE FUNCTION datastore_dumper.on_rows()'),
+    ('datastore_dumper_truncate', 32, 'datastore_dumper.on_truncate()'::regprocedure,
+        'AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION datastore_dumper.on_truncate()')
+) AS t (tgname, tgtype, tgfoid, definition);
+COMMENT ON VIEW datastore_dumper.expected_trigger IS 'The triggers of a DataStore table, and the comment that tells their version.';
+
+-- How many of the four are there, as defined now and ENABLE ALWAYS. ("ALTER TABLE .. DISABLE, then ENABLE TRIGGER USER"
+-- quietly turns ALWAYS into ORIGIN, which sessions in replica mode do not fire.)
+CREATE OR REPLACE FUNCTION datastore_dumper.sound_triggers(of_relid oid) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*)
+    FROM pg_trigger AS t
+    JOIN datastore_dumper.expected_trigger AS e
+        ON e.tgname = t.tgname AND e.tgtype = t.tgtype AND e.tgfoid = t.tgfoid
+    WHERE t.tgrelid = of_relid AND t.tgenabled = 'A' AND t.tgqual IS NULL
+        AND obj_description(t.oid, 'pg_trigger') = e.comment
+$$;
+
+-- What the bytes of a file depend on besides the rows: names, types, order and comments of the columns; and the version
+-- of each of our triggers, as their catalog rows' xmin: any ALTER of them, even one that was undone, shows.
+CREATE OR REPLACE FUNCTION datastore_dumper.signature(of_relid oid) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT md5(
+        coalesce((
+            SELECT string_agg(
+                concat_ws(' ', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                    quote_nullable(col_description(a.attrelid, a.attnum))),
+                ',' ORDER BY a.attnum)
+            FROM pg_attribute AS a
+            WHERE a.attrelid = of_relid AND a.attnum > 0 AND NOT a.attisdropped
+        ), '')
+        || ';' ||
+        coalesce((
+            SELECT string_agg(concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.tgname)
+            FROM pg_trigger AS t
+            WHERE t.tgrelid = of_relid AND t.tgname LIKE 'datastore\_dumper\_%'
+        ), '')
+    )
+$$;
+
+-- Gives a table its triggers, whatever state they are in, and marks it as changed: what was written before is unknown.
+-- Takes SHARE ROW EXCLUSIVE on the table, which waits for writers: hence the lock timeout; the reconciler tries again.
+CREATE OR REPLACE FUNCTION datastore_dumper.attach(to_relid oid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+AS $$
+DECLARE
+    target text;
+    id text;
+    wanted record;
+    daemon_role text;
+BEGIN
+    SELECT format('public.%I', t.resource_id), t.resource_id INTO target, id
+    FROM datastore_dumper.datastore_table AS t WHERE t.relid = to_relid;
+    IF target IS NULL THEN
+        RAISE EXCEPTION 'relation % is not a DataStore table', to_relid
+            USING ERRCODE = 'undefined_table', HINT = 'It must be an ordinary table in schema public with an integer column _id.';
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+    IF to_regclass(target) IS DISTINCT FROM to_relid::regclass THEN
+        RAISE EXCEPTION 'relation % was renamed or dropped meanwhile', target USING ERRCODE = 'undefined_table';
+    END IF;
+    FOR wanted IN SELECT * FROM datastore_dumper.expected_trigger
+    LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I ', wanted.tgname) || format(wanted.definition, target);
+        EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', wanted.tgname, target, wanted.comment);
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s ', target) || (
+        SELECT string_agg(format('ENABLE ALWAYS TRIGGER %I', e.tgname), ', ') FROM datastore_dumper.expected_trigger AS e);
+    SELECT value INTO daemon_role FROM datastore_dumper.setting WHERE name = 'daemon_role';
+    IF daemon_role IS NOT NULL AND NOT has_table_privilege(daemon_role, to_relid, 'SELECT') THEN
+        EXECUTE format('GRANT SELECT ON %s TO %I', target, daemon_role);
+    END IF;
+    INSERT INTO datastore_dumper.resource (relid, resource_id) VALUES (to_relid, id)
+    ON CONFLICT (relid) DO UPDATE SET resource_id = excluded.resource_id;
+    PERFORM datastore_dumper.record_change(to_relid, '{-1}');
+END
+$$;
+COMMENT ON FUNCTION datastore_dumper.attach IS 'Creates or mends the four triggers of a DataStore table.';
+
+CREATE OR REPLACE FUNCTION datastore_dumper.detach(from_relid oid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+AS $$
+DECLARE
+    target text;
+    present record;
+    daemon_role text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname) INTO target
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = from_relid;
+    IF target IS NULL THEN
+        RETURN;
+    END IF;
+    FOR present IN
+        SELECT t.tgname FROM pg_trigger AS t
+        JOIN datastore_dumper.expected_trigger AS e ON e.tgname = t.tgname WHERE t.tgrelid = from_relid
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', present.tgname, target);
+    END LOOP;
+    SELECT value INTO daemon_role FROM datastore_dumper.setting WHERE name = 'daemon_role';
+    IF daemon_role IS NOT NULL THEN
+        EXECUTE format('REVOKE SELECT ON %s FROM %I', target, daemon_role);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION datastore_dumper.detach IS 'Removes our triggers from a table, and the right to read it that attach() gave.';
+
+-- The question of the CKAN plugin, answered from what is committed now.
+CREATE OR REPLACE FUNCTION datastore_dumper.lookup(resource_id text, format text)
+RETURNS TABLE (
+    storage_key text, etag text, bytes bigint, rows bigint, content_type text, compat text,
+    generated_at timestamptz, fresh boolean, pending_since timestamptz
+)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.storage_key, s.etag, s.bytes, s.rows, s.content_type, s.compat, s.generated_at,
+        pending.since IS NULL
+            AND s.relid = t.relid
+            AND s.filenode = pg_relation_filenode(t.relid)
+            AND s.signature = datastore_dumper.signature(t.relid)
+            AND datastore_dumper.sound_triggers(t.relid) = 4,
+        pending.since
+    FROM datastore_dumper.dump_status AS s
+    JOIN datastore_dumper.datastore_table AS t ON t.resource_id = s.resource_id
+    CROSS JOIN LATERAL (
+        SELECT min(c.changed_at) AS since FROM datastore_dumper.change AS c WHERE c.relid = t.relid
+    ) AS pending
+    WHERE s.resource_id = $1 AND s.format = $2
+$$;
+COMMENT ON FUNCTION datastore_dumper.lookup IS
+    'The published file of a resource in a format, and whether it shows the table as committed now. No row: there is none.';

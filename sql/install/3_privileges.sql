@@ -1,0 +1,49 @@
+-- Who may do what. Nobody but the owner gets more than this; CKAN's write role needs nothing at all.
+-- Roles come from the settings that the installing session has set (datastore_dumper.daemon_role, ...); '' means none.
+
+REVOKE ALL ON SCHEMA datastore_dumper FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA datastore_dumper FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA datastore_dumper FROM PUBLIC;
+
+INSERT INTO datastore_dumper.setting (name, value)
+SELECT name, current_setting('datastore_dumper.' || name)
+FROM unnest(ARRAY['daemon_role', 'ckan_write_role', 'ckan_read_role']) AS name
+WHERE current_setting('datastore_dumper.' || name, true) <> ''
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+DO $$
+DECLARE
+    daemon text := (SELECT value FROM datastore_dumper.setting WHERE name = 'daemon_role');
+    writer text := (SELECT value FROM datastore_dumper.setting WHERE name = 'ckan_write_role');
+    reader text := (SELECT value FROM datastore_dumper.setting WHERE name = 'ckan_read_role');
+    target record;
+BEGIN
+    -- The daemon works on its queue, asks for triggers, and reads the tables. It owns nothing and alters nothing.
+    IF daemon IS NOT NULL AND daemon <> current_user THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', daemon);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON datastore_dumper.change, datastore_dumper.resource, '
+            'datastore_dumper.dump_status, datastore_dumper.garbage TO %I', daemon);
+        EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
+            'datastore_dumper.expected_trigger TO %I', daemon);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '
+            'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.lookup(text, text) TO %I', daemon);
+        FOR target IN SELECT * FROM datastore_dumper.datastore_table AS t WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT')
+        LOOP
+            IF pg_has_role(target.relowner, 'USAGE') THEN
+                EXECUTE format('GRANT SELECT ON public.%I TO %I', target.resource_id, daemon);
+            ELSE
+                RAISE WARNING 'role % may not read table %: its owner must GRANT SELECT', daemon, target.resource_id;
+            END IF;
+        END LOOP;
+        -- Tables to come, as CKAN does for its read role (ckanext/datastore/set_permissions.sql).
+        IF writer IS NOT NULL AND pg_has_role(writer, 'USAGE') THEN
+            EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT SELECT ON TABLES TO %I', writer, daemon);
+        END IF;
+    END IF;
+    -- CKAN's read role may ask one question.
+    IF reader IS NOT NULL AND reader <> current_user THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text) TO %I', reader);
+    END IF;
+END
+$$;

@@ -1,0 +1,45 @@
+-- An export: what the snapshot shows, and the check that keeps TRUNCATE and DDL from tearing it.
+
+-- name: filenode
+-- Before the snapshot is taken: a TRUNCATE that commits in between then shows as a difference later.
+SELECT pg_catalog.pg_relation_filenode(%(relid)s);
+
+-- name: begin_snapshot
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+
+-- name: table_state
+-- generated_at is when the transaction began: every commit before it is in the snapshot.
+SELECT
+    t.resource_id,
+    pg_catalog.pg_export_snapshot() AS snapshot_name,
+    pg_catalog.pg_current_snapshot()::text AS snapshot,
+    pg_catalog.pg_current_wal_insert_lsn()::text AS lsn,
+    (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) AS timeline,
+    datastore_dumper.signature(t.relid) AS signature,
+    pg_catalog.transaction_timestamp() AS generated_at,
+    greatest((SELECT reltuples FROM pg_catalog.pg_class WHERE oid = t.relid), 0)::bigint AS estimated_rows
+FROM datastore_dumper.datastore_table AS t
+WHERE t.relid = %(relid)s;
+
+-- name: columns
+-- The columns CKAN shows, _id first: it leaves out what starts with an underscore
+-- (ckanext/datastore/backend/postgres.py, _get_fields).
+SELECT a.attname::text, t.typname::text, pg_catalog.col_description(a.attrelid, a.attnum)
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
+    AND (a.attname = '_id' OR a.attname NOT LIKE '\_%%')
+ORDER BY a.attname <> '_id', a.attnum;
+
+-- name: changes_seen
+SELECT xid::text, bucket FROM datastore_dumper.change WHERE relid = %(relid)s;
+
+-- name: same_storage
+-- Under the table's lock. Both functions read the newest catalog rows, not the snapshot's: after a TRUNCATE or a
+-- rewriting ALTER the snapshot would silently show an empty table (PostgreSQL: "MVCC Caveats").
+SELECT pg_catalog.pg_relation_filenode(%(relid)s) = %(filenode)s
+    AND pg_catalog.to_regclass(%(name)s)::oid = %(relid)s;
+
+-- name: same_columns
+-- From another session while the lock is held, so that a column that was renamed or retyped since the snapshot shows.
+SELECT datastore_dumper.signature(%(relid)s) = %(signature)s;

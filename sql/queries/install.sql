@@ -1,0 +1,24 @@
+-- What installing and reconciling ask of the catalogs.
+
+-- name: schema_exists
+SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'datastore_dumper';
+
+-- name: applied_migrations
+SELECT id FROM datastore_dumper.migration;
+
+-- name: unattached_tables
+SELECT t.relid, t.resource_id
+FROM datastore_dumper.datastore_table AS t
+LEFT JOIN datastore_dumper.resource AS r ON r.relid = t.relid
+WHERE r.relid IS NULL OR datastore_dumper.sound_triggers(t.relid) < 4;
+
+-- name: attached_tables
+SELECT DISTINCT t.tgrelid::oid
+FROM pg_catalog.pg_trigger AS t
+JOIN datastore_dumper.expected_trigger AS e ON e.tgname = t.tgname;
+
+-- name: attach
+SELECT datastore_dumper.attach(%(relid)s);
+
+-- name: detach
+SELECT datastore_dumper.detach(%(relid)s);

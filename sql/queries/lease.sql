@@ -1,0 +1,43 @@
+-- Leases: one daemon at a time exports a table. An epoch counts the claims; publishing compares it.
+
+-- name: claim
+-- Nothing comes back if somebody else has the table, or is just taking it.
+UPDATE datastore_dumper.resource AS r
+SET lease_owner = %(owner)s, lease_epoch = r.lease_epoch + 1,
+    lease_until = clock_timestamp() + make_interval(secs => %(ttl_seconds)s),
+    exporting_since = clock_timestamp(), exported_rows = 0, expected_rows = NULL
+FROM (
+    SELECT relid FROM datastore_dumper.resource
+    WHERE relid = %(relid)s AND (lease_until IS NULL OR lease_until < clock_timestamp())
+    FOR UPDATE SKIP LOCKED
+) AS free
+WHERE r.relid = free.relid
+RETURNING r.resource_id, r.lease_epoch, r.attempts;
+
+-- name: renew
+-- All leases of a daemon at once, each with how far its export is. A lease that is not in the answer is lost.
+UPDATE datastore_dumper.resource AS r
+SET lease_until = clock_timestamp() + make_interval(secs => %(ttl_seconds)s),
+    exported_rows = held.exported_rows, expected_rows = held.expected_rows
+FROM unnest(%(relids)s::oid[], %(epochs)s::bigint[], %(exported)s::bigint[], %(expected)s::bigint[])
+    AS held (relid, epoch, exported_rows, expected_rows)
+WHERE r.relid = held.relid AND r.lease_epoch = held.epoch AND r.lease_owner = %(owner)s
+    AND r.lease_until > clock_timestamp()
+RETURNING r.relid;
+
+-- name: release
+-- Gives the table back: after a failure with the error and the time before which nobody should try again.
+UPDATE datastore_dumper.resource
+SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_rows = NULL, expected_rows = NULL,
+    attempts = CASE WHEN %(error)s::text IS NULL THEN attempts ELSE attempts + 1 END,
+    last_error = coalesce(%(error)s, last_error),
+    retry_at = clock_timestamp() + make_interval(secs => %(retry_seconds)s)
+WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s;
+
+-- name: hold_lease
+-- The first statement of publishing: locks the row if the lease is still ours, until commit.
+UPDATE datastore_dumper.resource
+SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_rows = NULL, expected_rows = NULL,
+    attempts = 0, retry_at = NULL, last_error = NULL
+WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s AND lease_until > clock_timestamp()
+RETURNING relid;

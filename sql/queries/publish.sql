@@ -1,0 +1,55 @@
+-- Publishing, and the objects that nobody points to.
+
+-- name: announce_objects
+-- Before an object is written: if we die before it is published, it is found here and deleted.
+INSERT INTO datastore_dumper.garbage (key, delete_after)
+SELECT key, clock_timestamp() + make_interval(secs => %(abandoned_seconds)s) FROM unnest(%(keys)s::text[]) AS key;
+
+-- name: adopt_object
+-- Takes the new object off the list. No row: it was collected meanwhile and must not be published.
+DELETE FROM datastore_dumper.garbage WHERE key = %(key)s RETURNING key;
+
+-- name: published
+SELECT format, storage_key, etag, bytes, digest, compat FROM datastore_dumper.dump_status
+WHERE resource_id = %(resource_id)s;
+
+-- name: retire_object
+-- Downloads under way go on until their link has expired.
+INSERT INTO datastore_dumper.garbage (key, delete_after)
+SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s)
+FROM datastore_dumper.dump_status
+WHERE resource_id = %(resource_id)s AND format = %(format)s AND storage_key <> %(key)s
+ON CONFLICT (key) DO NOTHING;
+
+-- name: upsert_status
+INSERT INTO datastore_dumper.dump_status (
+    resource_id, format, relid, storage_key, etag, bytes, rows, digest, content_type, compat, snapshot, lsn, timeline,
+    signature, filenode, manifest, generated_at, duration_seconds
+) VALUES (
+    %(resource_id)s, %(format)s, %(relid)s, %(key)s, %(etag)s, %(bytes)s, %(rows)s, %(digest)s, %(content_type)s,
+    %(compat)s, %(snapshot)s, %(lsn)s, %(timeline)s, %(signature)s, %(filenode)s, %(manifest)s, %(generated_at)s,
+    %(duration_seconds)s
+)
+ON CONFLICT (resource_id, format) DO UPDATE SET
+    relid = excluded.relid, storage_key = excluded.storage_key, etag = excluded.etag, bytes = excluded.bytes,
+    rows = excluded.rows, digest = excluded.digest, content_type = excluded.content_type, compat = excluded.compat,
+    snapshot = excluded.snapshot, lsn = excluded.lsn, timeline = excluded.timeline, signature = excluded.signature,
+    filenode = excluded.filenode, manifest = excluded.manifest, published_at = clock_timestamp(),
+    duration_seconds = excluded.duration_seconds,
+    -- The same object again shows the same state: its time stays what browsers know it by.
+    generated_at = CASE WHEN dump_status.storage_key = excluded.storage_key
+        THEN dump_status.generated_at ELSE excluded.generated_at END;
+
+-- name: forget_changes
+-- Exactly the changes that the snapshot showed; what came later stays and makes the table due again.
+DELETE FROM datastore_dumper.change AS c
+USING unnest(%(xids)s::text[], %(buckets)s::bigint[]) AS seen (xid, bucket)
+WHERE c.relid = %(relid)s AND c.xid = seen.xid::xid8 AND c.bucket = seen.bucket;
+
+-- name: due_garbage
+-- Locked until the objects are deleted, so that no two daemons collect the same.
+SELECT key FROM datastore_dumper.garbage
+WHERE delete_after < clock_timestamp() ORDER BY delete_after LIMIT %(most)s FOR UPDATE SKIP LOCKED;
+
+-- name: forget_garbage
+DELETE FROM datastore_dumper.garbage WHERE key = ANY (%(keys)s);

@@ -1,0 +1,48 @@
+-- Reconciling what the daemon looks after with what is there. Each is one statement over all tables.
+
+-- name: retire_orphans
+-- Files of tables that were dropped, recreated or renamed, and of formats that are no longer wanted.
+WITH orphan AS (
+    DELETE FROM datastore_dumper.dump_status AS s
+    WHERE s.format <> ALL (%(formats)s) OR NOT EXISTS (
+        SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = s.relid AND t.resource_id = s.resource_id
+    )
+    RETURNING s.resource_id, s.format, s.storage_key
+), retired AS (
+    INSERT INTO datastore_dumper.garbage (key, delete_after)
+    SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s) FROM orphan
+    ON CONFLICT (key) DO NOTHING
+)
+SELECT resource_id, format FROM orphan;
+
+-- name: forget_resources
+DELETE FROM datastore_dumper.resource AS r
+WHERE NOT EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = r.relid)
+RETURNING r.resource_id;
+
+-- name: forget_orphan_changes
+DELETE FROM datastore_dumper.change AS c
+WHERE c.relid = ANY (
+    SELECT DISTINCT p.relid FROM datastore_dumper.change AS p
+    WHERE NOT EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = p.relid)
+);
+
+-- name: rename_resources
+UPDATE datastore_dumper.resource AS r SET resource_id = t.resource_id
+FROM datastore_dumper.datastore_table AS t
+WHERE t.relid = r.relid AND t.resource_id <> r.resource_id
+RETURNING r.resource_id;
+
+-- name: mark_drifted
+-- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
+-- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed.
+SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
+FROM datastore_dumper.resource AS r
+WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid)
+    AND (
+        SELECT count(*) FROM datastore_dumper.dump_status AS s
+        WHERE s.resource_id = r.resource_id AND s.relid = r.relid AND s.format = ANY (%(formats)s)
+            AND s.compat = %(compat)s
+            AND s.filenode = pg_catalog.pg_relation_filenode(r.relid)
+            AND s.signature = datastore_dumper.signature(r.relid)
+    ) < cardinality(%(formats)s);
