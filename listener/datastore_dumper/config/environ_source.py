@@ -1,0 +1,64 @@
+"""Settings from environment variables and from the command line: both come as text that the setting's type explains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from datastore_dumper.config.fields import VARIABLE_PREFIX, Path, find, settings
+from datastore_dumper.config.given import Given, Layer, Problem, one_line
+from datastore_dumper.config.scalars import from_text
+from datastore_dumper.config.suggest import closest
+
+CONFIG_FILE_VARIABLE = VARIABLE_PREFIX + "CONFIG"
+"""Names the configuration file. Read by the command line, and no setting: a file cannot say where it is."""
+
+# Kubernetes puts these into every pod beside a service named datastore-dumper
+# (Kubernetes documentation, "Service", section "Environment variables").
+_SERVICE_LINK = re.compile(
+    VARIABLE_PREFIX + r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+)
+
+
+def _layer(given: Mapping[Path, Given]) -> Layer:
+    sections = {path[:depth]: one.origin for path, one in given.items() for depth in range(len(path))}
+    return Layer(dict(given), sections)
+
+
+def _hint_for(variable: str) -> str:
+    # Single underscores where double ones belong are the usual slip, so words are compared without regard to them.
+    variables = {"_".join(setting.path): setting.variable for setting in settings().values()}
+    near = closest(variable.removeprefix(VARIABLE_PREFIX).replace("__", "_"), variables)
+    return f"Did you mean {variables[near]}?" if near else f"Names are {VARIABLE_PREFIX}<SECTION>__<KEY>."
+
+
+def read_environment(environ: Mapping[str, str], problems: list[Problem]) -> Layer:
+    """Settings from the variables that begin with `VARIABLE_PREFIX`; all others are not looked at."""
+    by_variable = {setting.variable: setting for setting in settings().values()}
+    given: dict[Path, Given] = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(VARIABLE_PREFIX) or variable == CONFIG_FILE_VARIABLE:
+            continue
+        origin = f"environment variable {one_line(variable)}"
+        setting = by_variable.get(variable)
+        if setting is None:
+            if not _SERVICE_LINK.fullmatch(variable):
+                problems.append(Problem(origin, "sets nothing: there is no such setting", _hint_for(variable)))
+        elif not text:
+            problems.append(Problem(origin, f"{setting.name} is empty", "Give it a value, or unset the variable."))
+        else:
+            given[setting.path] = Given(from_text(setting, text), origin)
+    return _layer(given)
+
+
+def read_overrides(overrides: Mapping[str, object], problems: list[Problem]) -> Layer:
+    """Settings from the command line, by dotted name. Text is read as from a variable; None is not given."""
+    given: dict[Path, Given] = {}
+    for name, value in overrides.items():
+        setting = find(name)
+        if setting is None:
+            problems.append(Problem("command line", f"{one_line(name)} is not a setting"))
+        elif value is not None:
+            typed = from_text(setting, value) if isinstance(value, str) else value
+            given[setting.path] = Given(typed, "command line")
+    return _layer(given)

@@ -1,0 +1,376 @@
+"""The typed configuration: every setting, its bounds and its description, once. `load` knows where values come from.
+
+The example file, the reference page, the environment variables and the error messages are made from these models
+(`fields`, `example`), so a setting is added here and nowhere else. Durations are seconds, and say so in their names.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+# Signature Version 4 refuses presigned links that live longer than 7 days.
+_MAX_LINK_EXPIRY_SECONDS = 7 * 24 * 3600
+_DAY_SECONDS = 24 * 3600
+# NAMEDATALEN - 1: Postgres cuts longer identifiers short, so a longer name can never be a role's.
+_MAX_ROLE_BYTES = 63
+
+_T = TypeVar("_T")
+
+
+def wrong(reason: str, *, key: str = "", hint: str = "") -> PydanticCustomError:
+    """An error that reads "<setting> <reason>". `key` names the setting below the section that a validator looks at."""
+    return PydanticCustomError("setting", "{reason}", {"reason": reason, "key": key, "hint": hint})
+
+
+def _check_absolute(path: Path) -> Path:
+    # A daemon's working directory is not the operator's: a relative path would mean another place for each of them.
+    if "\0" in str(path) or not path.is_absolute():
+        raise wrong(f"must be an absolute path, not {str(path)!r}")
+    return path
+
+
+def _check_dsn(dsn: SecretStr) -> SecretStr:
+    try:
+        if not dsn.get_secret_value().strip():
+            raise wrong("is empty")
+        conninfo_to_dict(dsn.get_secret_value())
+    except (ProgrammingError, UnicodeError):
+        # libpq's own message quotes parts of the string, so it is neither shown nor chained.
+        raise wrong(
+            "is not a connection string that libpq understands",
+            hint="Write postgresql://user@host/database (in a password, @ is %40 and / is %2F) or host=... dbname=...",
+        ) from None
+    return dsn
+
+
+def _check_role(name: str) -> str:
+    if "\0" in name or len(name.encode()) > _MAX_ROLE_BYTES:
+        raise wrong(f"must be a role name of at most {_MAX_ROLE_BYTES} bytes")
+    return name
+
+
+def _check_endpoint(endpoint: str) -> str:
+    if "://" in endpoint:
+        raise wrong("must be host or host:port, without a scheme", hint="Choose http or https with the secure setting.")
+    if not re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", endpoint):
+        raise wrong(f"must be host or host:port, not {endpoint!r}")
+    return endpoint
+
+
+def _check_bucket(bucket: str) -> str:
+    # The relaxed rule that S3 kept for old buckets; the server has the last word on the strict one.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
+        raise wrong(f"must be a bucket name (3 to 63 letters, digits, dots, dashes), not {bucket!r}")
+    return bucket
+
+
+def _check_prefix(prefix: str) -> str:
+    parts = prefix.split("/")
+    if not all(re.fullmatch(r"[A-Za-z0-9!_.*'()-]+", part) and set(part) != {"."} for part in parts):
+        raise wrong(
+            f"must be key segments joined by single slashes, like datastore-dumps/portal, not {prefix!r}",
+            hint="No slash at either end; letters, digits and ! _ . * ' ( ) - only.",
+        )
+    return prefix
+
+
+def _check_unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise wrong(f"names {value} twice")
+    return values
+
+
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_check_absolute)]
+SecretFile = Annotated[Path, Field(strict=False)]
+"""A file that holds the secret of the setting named without `_file`: `secret_files` has the rule for its name."""
+Dsn = Annotated[SecretStr, AfterValidator(_check_dsn)]
+RoleName = Annotated[str, Field(min_length=1), AfterValidator(_check_role)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Bucket = Annotated[str, AfterValidator(_check_bucket)]
+Prefix = Annotated[str, AfterValidator(_check_prefix)]
+Compat = Literal["2.10", "2.11", "2.12"]
+FormatName = Literal["csv", "csv-bom"]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, strictly typed, and without room for keys that nobody reads."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+
+class DatabaseConfig(Section):
+    """The DataStore's database, on the primary."""
+
+    dsn: Dsn = Field(
+        description="How to connect: a libpq URI or keywords. With a password in it, better kept in dsn_file.",
+        examples=["postgresql://datastore_dumper@localhost/datastore_default"],
+    )
+    dsn_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds the connection string, instead of dsn. A bare name is a systemd credential.",
+        examples=["/etc/datastore-dumper/dsn"],
+    )
+    connect_timeout_seconds: int = Field(
+        default=10, ge=1, le=600, description="How long one attempt to connect may take."
+    )
+
+
+class RolesConfig(Section):
+    """Database roles that `install` grants rights to. A role that is not named gets none."""
+
+    daemon: RoleName | None = Field(
+        default=None, description="The role that the daemon connects as.", examples=["datastore_dumper"]
+    )
+    ckan_write: RoleName | None = Field(
+        default=None, description="The role in CKAN's ckan.datastore.write_url.", examples=["ckan_default"]
+    )
+    ckan_read: RoleName | None = Field(
+        default=None,
+        description=(
+            "The role in CKAN's ckan.datastore.read_url. It may look up published files, and exports take over its "
+            "settings (DateStyle, TimeZone and the like), because they show in CKAN's bytes."
+        ),
+        examples=["datastore_default"],
+    )
+
+
+class CkanConfig(Section):
+    """The CKAN whose dumps the files must equal, byte for byte."""
+
+    compat: Compat = Field(
+        default="2.12", description="CKAN's minor version. Files of another version are not handed out."
+    )
+    ms_in_timestamp: bool = Field(
+        default=True, description="CKAN's ckan.datastore.ms_in_timestamp: milliseconds in timestamps (CKAN 2.12 on)."
+    )
+
+
+class DebounceConfig(Section):
+    """How long changes are gathered before a table is dumped again."""
+
+    quiet_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=_DAY_SECONDS,
+        description="How long a table must not have changed before it is dumped again.",
+    )
+    max_delay_seconds: float = Field(
+        default=600,
+        ge=0,
+        le=7 * _DAY_SECONDS,
+        description="The age of its oldest unpublished change at which a table is dumped again however busy it is.",
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> DebounceConfig:
+        if self.max_delay_seconds < self.quiet_seconds:
+            raise wrong(
+                f"must not be less than debounce.quiet_seconds ({self.quiet_seconds:g})", key="max_delay_seconds"
+            )
+        return self
+
+
+class LookConfig(Section):
+    """How often the daemon looks for work without having been called."""
+
+    interval_seconds: float = Field(
+        default=2, ge=0.1, le=60, description="How often to look for due tables when no notification comes."
+    )
+    reconcile_interval_seconds: float = Field(
+        default=60, ge=1, le=_DAY_SECONDS, description="How often to compare tables and triggers with what should be."
+    )
+
+
+class ExportConfig(Section):
+    """How tables become files."""
+
+    formats: Annotated[tuple[FormatName, ...], AfterValidator(_check_unique)] = Field(
+        default=("csv", "csv-bom"),
+        strict=False,
+        min_length=1,
+        description="The files made of each table. csv-bom is what the buttons on CKAN's pages ask for.",
+    )
+    concurrency: int = Field(default=2, ge=1, le=64, description="How many tables are exported at once.")
+    lock_timeout_seconds: float = Field(
+        default=2,
+        ge=0.01,
+        le=10,
+        description="How long an export may wait for a table's lock before it steps back and tries later.",
+    )
+    spool_directory: AbsolutePath | None = Field(
+        default=None,
+        description="Where exported segments wait for the storage. Unset: the system's temporary directory.",
+        examples=["/var/cache/datastore-dumper"],
+    )
+    retry_initial_seconds: float = Field(
+        default=5,
+        ge=0.1,
+        le=3600,
+        description="Pause after a table's first failed export. It doubles with each further failure.",
+    )
+    retry_max_seconds: float = Field(
+        default=600, ge=0.1, le=_DAY_SECONDS, description="The longest pause between attempts."
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> ExportConfig:
+        if self.retry_max_seconds < self.retry_initial_seconds:
+            raise wrong(
+                f"must not be less than export.retry_initial_seconds ({self.retry_initial_seconds:g})",
+                key="retry_max_seconds",
+            )
+        return self
+
+
+class LeaseConfig(Section):
+    """How several daemons share the work."""
+
+    ttl_seconds: float = Field(
+        default=20,
+        ge=2,
+        le=3600,
+        description="How long a table stays reserved for a daemon that no longer answers.",
+    )
+
+
+class DiskConfig(Section):
+    """A directory of this machine. Read if storage.type is disk."""
+
+    directory: AbsolutePath = Field(
+        description="Where the files are kept. Nothing else belongs there.",
+        examples=["/var/lib/datastore-dumper/files"],
+    )
+
+
+class S3Config(Section):
+    """A bucket of an S3 service. Read if storage.type is s3."""
+
+    endpoint: Endpoint = Field(default="s3.amazonaws.com", description="Host or host:port of the service.")
+    secure: bool = Field(default=True, description="Whether to speak https to the endpoint.")
+    public_endpoint: Endpoint | None = Field(
+        default=None,
+        description="Host or host:port that browsers reach the service by. Unset: the endpoint.",
+        examples=["files.example.org"],
+    )
+    public_secure: bool | None = Field(
+        default=None, description="Whether links to the public endpoint are https. Unset: as secure.", examples=[True]
+    )
+    bucket: Bucket = Field(description="The bucket. It must exist and be private.", examples=["ckan-dumps"])
+    prefix: Prefix = Field(
+        default="datastore-dumps",
+        description="What all keys begin with. Nothing else belongs below it, for unreferenced objects are deleted.",
+    )
+    region: str = Field(default="us-east-1", min_length=1, description="The region that signatures are made for.")
+    access_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Access key. Unset: taken from the AWS environment variables or the machine's role.",
+        examples=["AKIAIOSFODNN7EXAMPLE"],
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Secret key, better kept in secret_key_file.",
+        examples=["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"],
+    )
+    secret_key_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds the secret key, instead of secret_key. A bare name is a systemd credential.",
+        examples=["/etc/datastore-dumper/secret-key"],
+    )
+    session_token: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Session token of temporary credentials. Links die with it.",
+        examples=["FwoGZXIvYXdzEXAMPLETOKEN"],
+    )
+    ca_file: AbsolutePath | None = Field(
+        default=None,
+        description="Certificate authorities (PEM) to trust for the endpoint. Unset: the usual public ones.",
+        examples=["/etc/ssl/certs/ca-certificates.crt"],
+    )
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        default="auto", description="Bucket in the path or in the host name. auto: virtual on AWS, path elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> S3Config:
+        if self.access_key and not self.secret_key:
+            raise wrong("is set, but storage.s3.secret_key is not", key="access_key", hint="Set both, or neither.")
+        for key in ("secret_key", "session_token"):
+            if getattr(self, key) and not self.access_key:
+                raise wrong("is set, but storage.s3.access_key is not", key=key, hint="Set both, or neither.")
+        return self
+
+
+class StorageConfig(Section):
+    """Where the files are kept and how long links to them live."""
+
+    type: Literal["disk", "s3"] = Field(
+        description="The kind of storage: its section below must be filled in.", examples=["disk"]
+    )
+    disk: DiskConfig | None = Field(default=None)
+    s3: S3Config | None = Field(default=None)
+    link_expiry_seconds: int = Field(
+        default=300, ge=1, le=_MAX_LINK_EXPIRY_SECONDS, description="How long a link to a file can be followed."
+    )
+    grace_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=30 * _DAY_SECONDS,
+        description="How long a superseded file is kept after the last link to it expired, for downloads under way.",
+    )
+
+    @model_validator(mode="after")
+    def _check_section(self) -> StorageConfig:
+        if self.type == "disk" and self.disk is None:
+            raise wrong("is disk, but storage.disk.directory is not set", key="type")
+        if self.type == "s3" and self.s3 is None:
+            raise wrong("is s3, but storage.s3.bucket is not set", key="type")
+        return self
+
+
+class LogConfig(Section):
+    """What the daemon writes to its standard error."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="One JSON object per line, or text for people. auto: text on a terminal, else JSON."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important events that are written."
+    )
+
+
+class Config(Section):
+    """Datastore Dumper's configuration."""
+
+    database: DatabaseConfig
+    roles: RolesConfig = RolesConfig()
+    ckan: CkanConfig = CkanConfig()
+    debounce: DebounceConfig = DebounceConfig()
+    look: LookConfig = LookConfig()
+    export: ExportConfig = ExportConfig()
+    lease: LeaseConfig = LeaseConfig()
+    storage: StorageConfig
+    log: LogConfig = LogConfig()
+    shutdown_timeout_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=3600,
+        description="How long running exports may take to finish after SIGTERM before they are given up.",
+    )
