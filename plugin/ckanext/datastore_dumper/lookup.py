@@ -1,0 +1,68 @@
+"""Asks the DataStore database which file is published for a table, through CKAN's own read engine and read role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from ckanext.datastore.backend.postgres import get_read_engine
+
+from datastore_dumper.errors import PermissionDeniedError, UnavailableError
+
+# Long past what the function needs; a database too busy for it is asked for the dump itself instead.
+TIMEOUT_MS = 5_000
+
+_SET_TIMEOUT = sa.text("SELECT set_config('statement_timeout', :milliseconds, true)")
+_LOOKUP = sa.text(
+    "SELECT storage_key, etag, bytes, content_type, compat, generated_at, fresh"
+    " FROM datastore_dumper.lookup(:resource_id, :format)"
+)
+
+# Postgres, appendix A: invalid_schema_name and undefined_function; insufficient_privilege.
+_NOT_INSTALLED = ("3F000", "42883")
+_NOT_GRANTED = "42501"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A row of `datastore_dumper.lookup`, the contract with the daemon."""
+
+    storage_key: str
+    etag: str
+    """Without quotes."""
+    bytes: int
+    content_type: str
+    compat: str
+    """The CKAN release whose bytes these are (see `compat`)."""
+    generated_at: datetime
+    fresh: bool
+    """Whether the file shows the table as it is committed now."""
+
+
+def published_file(resource_id: str, format: str) -> PublishedFile | None:
+    """The file published for the table `resource_id`, or None if there is none.
+
+    Raises `PermissionDeniedError` or `UnavailableError`: the grant or our schema is missing, or the database fails.
+    The connection goes back to CKAN's pool rolled back in every case.
+    """
+    try:
+        with get_read_engine().connect() as connection:
+            connection.execute(_SET_TIMEOUT, {"milliseconds": str(TIMEOUT_MS)})
+            row = connection.execute(_LOOKUP, {"resource_id": resource_id, "format": format}).mappings().first()
+    except sa.exc.SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "pgcode", None)
+        if code in _NOT_INSTALLED:
+            raise UnavailableError(
+                "the DataStore database has no function datastore_dumper.lookup",
+                hint="run `datastore-dumper install` against it",
+            ) from error
+        if code == _NOT_GRANTED:
+            raise PermissionDeniedError(
+                "the role of ckan.datastore.read_url may not execute datastore_dumper.lookup",
+                hint="name it in roles.ckan_read and run `datastore-dumper install` again",
+            ) from error
+        reason = str(cause).strip().partition("\n")[0]
+        raise UnavailableError(f"the DataStore database cannot say which file is published: {reason}") from error
+    return PublishedFile(**row) if row is not None else None

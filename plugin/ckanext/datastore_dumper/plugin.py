@@ -1,0 +1,44 @@
+"""The plugin that CKAN loads: it puts our dump view before CKAN's own and declares our settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ckan.plugins as p
+import ckan.plugins.toolkit as tk
+from ckan.exceptions import CkanConfigurationException
+
+from ckanext.datastore_dumper.portal import Portal
+from ckanext.datastore_dumper.settings import check_plugin_order, one_line, read
+from datastore_dumper.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@tk.blanket.blueprints
+@tk.blanket.config_declarations
+class DatastoreDumperPlugin(p.SingletonPlugin):  # type: ignore[misc]
+    """`datastore_dumper`, to be named before `datastore` in `ckan.plugins`."""
+
+    p.implements(p.IConfigurer)
+    p.implements(p.IConfigurable)
+
+    portal: Portal
+    """Set by `configure`, so before the first request."""
+
+    def update_config(self, config: Any) -> None:  # noqa: ARG002 - the interface's signature
+        """Raises `CkanConfigurationException` if CKAN would route dumps past us."""
+        try:
+            # First registered wins, and CKAN registers blueprints in this order (flask_app.py).
+            check_plugin_order([plugin.name for plugin in p.PluginImplementations(p.IBlueprint)])
+        except ConfigError as error:
+            raise CkanConfigurationException(str(error)) from error
+
+    def configure(self, config: Any) -> None:
+        """A storage that is set up wrong does not stop the site: CKAN's own dump answers, and the log says why."""
+        self.portal = Portal(config)
+        try:
+            read(config)
+        except ConfigError as error:
+            log.error("no ready-made dumps are handed out: %s", one_line(error))  # noqa: TRY400 - no bug, no traceback

@@ -1,0 +1,103 @@
+"""From CKAN's configuration to typed settings, with the declaration's own defaults."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ckanext.datastore_dumper import settings
+from ckanext.datastore_dumper.settings import PREFIX, check_plugin_order, one_line, read
+from datastore_dumper.errors import ConfigError, StorageError
+from datastore_dumper.storage.settings import DiskSettings, S3Settings, open_storage
+
+DECLARATION = yaml.safe_load(Path(settings.__file__).with_name("config_declaration.yaml").read_text())
+OPTIONS = {option["key"]: option for option in DECLARATION["groups"][0]["options"]}
+
+
+def config(**values: Any) -> dict[str, Any]:
+    """What CKAN makes of an ini file that has these keys (`__` for the dot) and nothing else of ours."""
+    defaults = {key: option.get("default") for key, option in OPTIONS.items()}
+    return defaults | {f"{PREFIX}.{key.replace('__', '.')}": value for key, value in values.items()}
+
+
+S3 = {"storage": "s3", "s3__bucket": "dumps", "s3__access_key": "key", "s3__secret_key": "hush"}
+
+
+def test_every_setting_is_described() -> None:
+    assert all(option["description"] for option in OPTIONS.values())
+
+
+def test_every_setting_is_read() -> None:
+    """One that nothing reads would be a promise not kept."""
+    code = "".join(path.read_text() for path in Path(settings.__file__).parent.glob("*.py"))
+    for key in OPTIONS:
+        assert f'"{key.removeprefix(PREFIX + ".")}"' in code or f"{{PREFIX}}.{key.removeprefix(PREFIX + '.')}" in code
+
+
+def test_disk(tmp_path: Path) -> None:
+    found = read(config(storage="disk", disk__directory=f" {tmp_path} "))
+    assert found.storage == DiskSettings(tmp_path)
+    assert found.link_expiry_seconds == 300
+
+
+def test_s3() -> None:
+    found = read(config(**S3, s3__public_endpoint="files.example.org", s3__public_secure=False, link_expiry_seconds=60))
+    assert found.storage == S3Settings(
+        endpoint="s3.amazonaws.com",
+        bucket="dumps",
+        secure=True,
+        prefix="datastore-dumps",
+        region="us-east-1",
+        access_key="key",
+        secret_key="hush",
+        public_endpoint="files.example.org",
+        public_secure=False,
+    )
+    assert found.link_expiry_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({}, "storage"),
+        ({"storage": "ftp"}, "storage"),
+        ({"storage": "disk"}, "disk.directory"),
+        ({"storage": "disk", "disk__directory": "files"}, "disk.directory"),
+        ({**S3, "s3__bucket": None}, "s3.bucket"),
+        ({**S3, "s3__endpoint": ""}, "s3.endpoint"),
+        ({**S3, "s3__secret_key": None}, "s3.secret_key"),
+        ({**S3, "s3__access_key": ""}, "s3.access_key"),
+        ({**S3, "s3__addressing_style": "dns"}, "s3.addressing_style"),
+        ({**S3, "link_expiry_seconds": 0}, "link_expiry_seconds"),
+        ({**S3, "link_expiry_seconds": 604_801}, "link_expiry_seconds"),
+    ],
+)
+def test_an_error_names_the_key_and_no_secret(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(f'{PREFIX}.{key}')} ") as caught:
+        read(config(**values))
+    assert caught.value.hint
+    assert "hush" not in str(caught.value)
+
+
+def test_what_the_storage_says_is_in_the_words_of_ckan(tmp_path: Path) -> None:
+    storage = open_storage(read(config(storage="disk", disk__directory=str(tmp_path / "gone"))).storage)
+    with pytest.raises(ConfigError) as caught:
+        storage.stat("a/b/a.csv")
+    assert f"{PREFIX}.disk.directory" in one_line(caught.value)
+
+
+def test_an_error_is_one_line() -> None:
+    assert one_line(StorageError("a\nb", hint="do\nthis")) == "a b (do this)"
+    assert one_line(StorageError("alone")) == "alone"
+
+
+def test_plugin_order() -> None:
+    check_plugin_order(["activity", "datastore_dumper", "tabledesigner", "datastore"])
+    with pytest.raises(ConfigError, match="not datastore"):
+        check_plugin_order(["datastore_dumper"])
+    with pytest.raises(ConfigError, match="after datastore"):
+        check_plugin_order(["datastore", "datastore_dumper"])
