@@ -26,7 +26,11 @@ class BytesPart:
 
 @dataclass(frozen=True)
 class FilePart:
-    """`length` bytes of a local file from `offset`: a freshly exported segment. The storage does not delete it."""
+    """`length` bytes of a local file from `offset`: a freshly exported segment.
+
+    The storage has read all of it when it asks `parts` for the next one, so the producer may delete the file then.
+    The storage never deletes it.
+    """
 
     path: Path
     offset: int
@@ -68,6 +72,7 @@ class StoredObject:
     etag: str
     """Opaque, without quotes. Changes when the content does."""
     modified: datetime
+    """With time zone."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,15 @@ class WrittenObject:
 
 
 class Storage(Protocol):
-    """A place for immutable objects. Every method may raise `StorageError` (see `datastore_dumper.errors`)."""
+    """A place for immutable objects.
+
+    Keys are relative; the storage puts the prefix of its settings before them. Every method may raise `StorageError`
+    or a subclass, `PermissionDeniedError`, and `ConfigError` where a setting is wrong (see `datastore_dumper.errors`);
+    a key that is not valid (`keys.check_key`) is a `StorageError`. Objects may be shared by threads, not by processes.
+    """
 
     def check(self) -> None:
-        """Write, read back and delete a small object; raise what an operator can act on if that fails."""
+        """Write, read back, copy and delete a small object; raise what an operator can act on if that fails."""
 
     def write(self, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
         """Make the object from its parts, in order, durably, and verify it. All or nothing: no object appears under
@@ -98,7 +108,8 @@ class Storage(Protocol):
         """Raises `ObjectMissingError` if there is none."""
 
     def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
-        """A readable binary stream of the object or a range of it. The caller closes it."""
+        """A readable binary stream of the object or a range of it, which is cut where the object ends (RFC 9110
+        section 14.1.2) and empty from there on. The caller closes it. Raises `ObjectMissingError`."""
 
     def link(self, key: str, headers: ObjectHeaders, expires_seconds: int) -> str | None:
         """A URL that hands out the object for `expires_seconds` to whoever has it, made without any network
@@ -109,4 +120,9 @@ class Storage(Protocol):
         there is none."""
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """All objects under the prefix, in the order of their keys."""
+        """All objects whose key starts with the string `prefix`, in the order of the bytes of their keys."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers that were killed left behind, under any key: temporary files last written, uploads
+        begun before `before` (with time zone). Returns how many. A write under way since then is lost: choose
+        `before` well beyond the longest export."""

@@ -1,0 +1,92 @@
+"""Objects in an S3 bucket. Requests are `s3_client`'s, writing is `s3_writer`'s, and errors are `s3_errors`'.
+
+Reading, links and deleting need the SDK alone; `write` also needs tenacity, which a CKAN virtualenv does not have.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import BinaryIO
+
+from datastore_dumper.errors import StorageError
+from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Part, ReusePart, StoredObject, WrittenObject
+from datastore_dumper.storage.s3_client import BodyStream, S3Client
+from datastore_dumper.storage.s3_errors import RangeError, UnsupportedError, UploadMissingError
+from datastore_dumper.storage.settings import S3Settings
+
+
+class S3Storage:
+    """`Storage` in one bucket."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.settings = settings
+        self._client = S3Client(settings)
+
+    def check(self) -> None:
+        # A listing first: unlike HEAD, its answer has a body that says what is wrong.
+        next(self.list(), None)
+        name = f"datastore-dumper-check-{secrets.token_hex(8)}"
+        first, second = f"{name}/first", f"{name}/second"
+        content = secrets.token_bytes(64)
+        headers = ObjectHeaders("application/octet-stream", "check")
+        try:
+            written = self.write(first, [BytesPart(content)], headers)
+            # A copy of one part is a whole multipart upload: create, UploadPartCopy, complete.
+            self.write(second, [ReusePart(first, written.etag, 0, len(content))], headers)
+            with self.open(second) as stream:
+                if stream.read() != content:
+                    raise StorageError(f"storage.s3.bucket {self.settings.bucket!r}: bytes read are not those written")
+        finally:
+            self.delete(first)
+            self.delete(second)
+
+    def write(self, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
+        from datastore_dumper.storage.s3_writer import write_object
+
+        return write_object(self._client, key, parts, headers)
+
+    def stat(self, key: str) -> StoredObject:
+        return self._client.stat(key)
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
+        if length == 0:
+            self.stat(key)
+            return io.BytesIO()
+        try:
+            response = self._client.get(key, offset, length)
+        except RangeError:
+            return io.BytesIO()
+        return io.BufferedReader(BodyStream(self.settings, key, response))
+
+    def link(self, key: str, headers: ObjectHeaders, expires_seconds: int) -> str | None:
+        """With temporary credentials the link dies with them, however long `expires_seconds` is."""
+        return self._client.link(key, headers, expires_seconds)
+
+    def delete(self, key: str) -> None:
+        self._client.delete(key)
+        self._abort(key, None, exact=True)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        return self._client.list(prefix)
+
+    def sweep(self, before: datetime) -> int:
+        return self._abort("", before, exact=False)
+
+    def _abort(self, prefix: str, before: datetime | None, *, exact: bool) -> int:
+        aborted = 0
+        try:
+            found = list(self._client.uploads(prefix))
+        except UnsupportedError:  # a service that does not list uploads clears them by itself, or nobody can
+            return 0
+        for key, upload_id, begun in found:
+            if (exact and key != prefix) or (before is not None and begun >= before):
+                continue
+            try:
+                self._client.abort_upload(key, upload_id)
+            except UploadMissingError:
+                continue
+            aborted += 1
+        return aborted

