@@ -67,7 +67,7 @@ def _example_setting(setting: Setting) -> list[str]:
     text = setting.description
     if setting.kind not in ("boolean", "path", "text"):
         text += f" {setting.expects[:1].upper()}{setting.expects[1:]}."
-    if setting.default is None and not setting.required:
+    if setting.optional:
         text += " Default: not set."
     mark = "" if setting.required and _is_live(setting.path[:-1]) else "#"
     return [*_comment(text, indent), f"{indent}{mark}{setting.path[-1]}: {_yaml(setting.example)}", ""]
@@ -91,9 +91,7 @@ def example_yaml() -> str:
 
 
 def _row(setting: Setting) -> str:
-    default = (
-        "*required*" if setting.required else "*not set*" if setting.default is None else f"`{_yaml(setting.default)}`"
-    )
+    default = "*required*" if setting.required else "*not set*" if setting.optional else f"`{_yaml(setting.default)}`"
     cells = (f"`{setting.name}`", f"`{setting.variable}`", setting.expects, default, setting.description)
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 

@@ -55,6 +55,11 @@ class Setting:
         return self.info.is_required()
 
     @property
+    def optional(self) -> bool:
+        """Whether it may have no value at all."""
+        return self.info.default is None
+
+    @property
     def default(self) -> object:
         """The value if nobody gives one; None both for "no value" and for a required setting."""
         return None if self.required else self.info.default

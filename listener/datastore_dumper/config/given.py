@@ -56,7 +56,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(shown(item).strip('\"') for item in value[:5])}]"
+        return one_line(f"[{', '.join(str(item).lower() if isinstance(item, bool) else str(item) for item in value)}]")
     return f'"{one_line(value)}"' if isinstance(value, str) else one_line(str(value))
 
 

@@ -68,7 +68,8 @@ def _validate(values: Mapping[Path, Given], origins: Mapping[Path, str]) -> Conf
         return Config.model_validate(_nest(values))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-    raise_problems([_explain(detail, values, origins) for detail in details])
+    # One problem for each setting: a list with two wrong items is one wrong setting.
+    raise_problems(list({_explain(detail, values, origins): None for detail in details}))
     raise AssertionError("a ValidationError without errors")
 
 

@@ -214,7 +214,7 @@ class ExportConfig(Section):
     )
     spool_directory: AbsolutePath | None = Field(
         default=None,
-        description="Where exported segments wait for the storage. Unset: the system's temporary directory.",
+        description="Where exported segments wait for the storage. Not set: the system's temporary directory.",
         examples=["/var/cache/datastore-dumper"],
     )
     retry_initial_seconds: float = Field(
@@ -252,7 +252,7 @@ class DiskConfig(Section):
     """A directory of this machine. Read if storage.type is disk."""
 
     directory: AbsolutePath = Field(
-        description="Where the files are kept. Nothing else belongs there.",
+        description="Where the files are kept. It must exist, and nothing else belongs there.",
         examples=["/var/lib/datastore-dumper/files"],
     )
 
@@ -264,22 +264,27 @@ class S3Config(Section):
     secure: bool = Field(default=True, description="Whether to speak https to the endpoint.")
     public_endpoint: Endpoint | None = Field(
         default=None,
-        description="Host or host:port that browsers reach the service by. Unset: the endpoint.",
+        description="Host or host:port that browsers reach the service by. Not set: the endpoint.",
         examples=["files.example.org"],
     )
     public_secure: bool | None = Field(
-        default=None, description="Whether links to the public endpoint are https. Unset: as secure.", examples=[True]
+        default=None, description="Whether links to the public endpoint are https. Not set: as secure.", examples=[True]
     )
     bucket: Bucket = Field(description="The bucket. It must exist and be private.", examples=["ckan-dumps"])
     prefix: Prefix = Field(
         default="datastore-dumps",
         description="What all keys begin with. Nothing else belongs below it, for unreferenced objects are deleted.",
     )
-    region: str = Field(default="us-east-1", min_length=1, description="The region that signatures are made for.")
+    region: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The region to sign for. Not set: the one in an AWS endpoint's name, else us-east-1.",
+        examples=["eu-central-1"],
+    )
     access_key: str | None = Field(
         default=None,
         min_length=1,
-        description="Access key. Unset: taken from the AWS environment variables or the machine's role.",
+        description="Access key. Not set: taken from AWS's environment variables and files or the machine's role.",
         examples=["AKIAIOSFODNN7EXAMPLE"],
     )
     secret_key: SecretStr | None = Field(
@@ -301,7 +306,7 @@ class S3Config(Section):
     )
     ca_file: AbsolutePath | None = Field(
         default=None,
-        description="Certificate authorities (PEM) to trust for the endpoint. Unset: the usual public ones.",
+        description="Certificate authorities to trust (PEM). Not set: SSL_CERT_FILE, else the usual public ones.",
         examples=["/etc/ssl/certs/ca-certificates.crt"],
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(

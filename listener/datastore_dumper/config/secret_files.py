@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from datastore_dumper.config.fields import Path, Setting, settings
-from datastore_dumper.config.given import Given, Problem, printable
+from datastore_dumper.config.given import Given, Problem, printable, shown
 
 # systemd passes credentials in files below this directory (systemd.exec(5), "Credentials").
 _CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
@@ -50,9 +50,13 @@ def read_secrets(values: dict[Path, Given], environ: Mapping[str, str], problems
     """Put the contents of each file that is named into the setting it stands for."""
     for path, file_path in pairs():
         given = values.get(file_path)
-        if given is None or not isinstance(given.value, (str, FilePath)):
-            continue  # nothing, or something the model refuses
+        if given is None:
+            continue
         setting_name = ".".join(file_path)
+        if not isinstance(given.value, (str, FilePath)):
+            text = f"{setting_name} must be a path, not {shown(given.value)}"
+            problems.append(Problem(given.origin, text, given.hint))
+            continue
         file = FilePath(given.value)
         if not file.is_absolute():
             directory = environ.get(_CREDENTIALS_VARIABLE)

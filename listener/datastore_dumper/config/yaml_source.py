@@ -87,8 +87,7 @@ def _compose(text: str, name: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        # PyYAML quotes names from the file (anchors, tags): a secret that begins with * or & would be one.
-        reason = re.sub(r"\s*(['\"]).{2,}\1", "", f"{error.context or ''} {error.problem or ''}".strip())
+        reason = _without_names(f"{error.context or ''} {error.problem or ''}".strip())
         raise ConfigError(
             f"{name}{place}: is not YAML: {printable(reason)}",
             hint="Indent with spaces; put values in quotes that hold ': ' or ' #' or begin with * & ! % @ or `.",
@@ -98,6 +97,12 @@ def _compose(text: str, name: str) -> Node | None:
         raise ConfigError(f"{name}, line {line}: holds a control character that YAML does not allow") from None
     except RecursionError:
         raise ConfigError(f"{name}: is nested too deeply to be a configuration file") from None
+
+
+def _without_names(reason: str) -> str:
+    """PyYAML quotes names from the file (anchors, tags), and a secret that begins with * or & would be one. Its own
+    quotes of single signs and of <token> names stay."""
+    return re.sub(r"\s*(['\"])(.+?)\1", lambda m: m[0] if re.fullmatch(r"\W|<[a-z ]+>", m[2]) else "", reason)
 
 
 def _entries(
@@ -123,7 +128,8 @@ def _read_section(section: Path, node: MappingNode, layer: Layer, problems: list
         path = (*section, key)
         if path in settings():
             given = _read_value(settings()[path], value_node, problems, origin)
-            if given is not None:
+            # Null is how YAML spells that there is no value: the same as leaving the key out, where that may be.
+            if given is not None and not (given.value is None and settings()[path].optional):
                 layer.values[path] = given
         elif path not in sections():
             text = f"{one_line('.'.join(path))} is not a setting"
@@ -137,20 +143,22 @@ def _read_section(section: Path, node: MappingNode, layer: Layer, problems: list
 
 
 def _read_value(setting: Setting, node: Node, problems: list[Problem], origin: Origin) -> Given | None:
-    if isinstance(node, SequenceNode) and setting.kind == "list":
-        items = [_read_value(setting, item, problems, origin) for item in node.value]
-        if any(item is None for item in items):
+    many = isinstance(node, SequenceNode) and setting.kind == "list"
+    scalars: list[ScalarNode] = []
+    for part in node.value if many else [node]:
+        if not isinstance(part, ScalarNode):
+            kind = "a list" if isinstance(part, SequenceNode) else "a section"
+            text = f"{setting.name} must be {setting.expects}, not {f'a list that holds {kind}' if many else kind}"
+            problems.append(Problem(origin(node), text))
             return None
-        hint = next((item.hint for item in items if item and item.hint), "")
-        return Given(tuple(item.value for item in items if item), origin(node), hint)
-    if not isinstance(node, ScalarNode):
-        kind = "a list" if isinstance(node, SequenceNode) else "a section"
-        problems.append(Problem(origin(node), f"{setting.name} must be {setting.expects}, not {kind}"))
-        return None
-    if node.tag not in _PLAIN_TAGS:
-        problems.append(Problem(origin(node), f"{setting.name} has a YAML tag (!...), which means nothing here"))
-        return None
-    return Given(_scalar(node), origin(node), _quote_hint(setting, node))
+        if part.tag not in _PLAIN_TAGS:
+            text = f"{setting.name} has a YAML tag (!...), which means nothing here"
+            problems.append(Problem(origin(node), text))
+            return None
+        scalars.append(part)
+    hint = next((hint for hint in (_quote_hint(setting, scalar) for scalar in scalars) if hint), "")
+    values = tuple(_scalar(scalar) for scalar in scalars)
+    return Given(values if many else values[0], origin(node), hint)
 
 
 def _scalar(node: ScalarNode) -> object:

@@ -1,0 +1,89 @@
+"""No secret is in a message, a traceback's chain or a repr, however wrong the configuration is."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datastore_dumper.config import load, load_config
+from datastore_dumper.config.fields import Setting
+from datastore_dumper.config.fields import settings as all_settings
+from datastore_dumper.errors import ConfigError
+from tests.config.render import refusal, render, valid_values
+
+SECRET = "hunter2"
+SECRETS = [setting for setting in all_settings().values() if setting.secret]
+FORMS = [
+    form.replace("$", SECRET)
+    for form in (
+        *("$", '"$"', "*$", "&$ 1", "!$ x", "!$!x y", "!!$ x", "[$]", "{$: x}", "%$", "@$", "x: $", '"$', "'$' x"),
+        *("'$\\q", '"$\\q"', "| $", "[$", "- $", '"$\\0"', "postgresql://u:$@h:port/d", "postgresql://u:$%zz@h/d"),
+        *("host=h password='$", "host=h $=x", "host=h password=a $", "postgresql://h/d?$=1"),
+        *("postgresql://h/d?password=$&x", "{password: $}", "? $", "<<: $", "*$ *$", "$: $: $", "\t$", "`$`"),
+    )
+]
+
+
+def everything_shown(error: BaseException) -> str:
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=False).format(chain=True))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("setting", SECRETS, ids=lambda setting: setting.name)
+def test_wrong_file(tmp_path: Path, setting: Setting, form: str) -> None:
+    file = tmp_path / "dumper.yaml"
+    # Something else is wrong too, so that every form ends in a message.
+    values = {**valid_values(), setting.path: form, ("log", "level"): "loud"}
+    file.write_text(render(values).text, encoding="utf-8")
+    assert SECRET not in refusal(file)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {})
+    assert SECRET not in everything_shown(caught.value)
+
+
+def refused_text(where: str, setting: Setting, text: str, tmp_path: Path) -> str:
+    wrong = {"log.level": "loud"}
+    if where == "command line":
+        return refusal(None, {}, {**wrong, setting.name: text})
+    if where == "environment":
+        return refusal(None, {setting.variable: text}, wrong)
+    if where == "secret file":
+        (tmp_path / "secret").write_text(text, encoding="utf-8")
+        return refusal(None, {}, {**wrong, "database.dsn_file": str(tmp_path / "secret")})
+    (tmp_path / "dumper.yaml").write_text(render({setting.path: json.dumps(text)}).text, encoding="utf-8")
+    return refusal(tmp_path / "dumper.yaml", {}, wrong)
+
+
+@pytest.mark.parametrize("where", ["command line", "environment", "secret file", "file"])
+@given(
+    setting=st.sampled_from(SECRETS),
+    before=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    after=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text(where: str, setting: Setting, before: str, after: str, tmp_path: Path) -> None:
+    assert SECRET not in refused_text(where, setting, f"{before}{SECRET}{after}", tmp_path)
+
+
+def test_loaded_configuration_shows_none(tmp_path: Path) -> None:
+    file = tmp_path / "dumper.yaml"
+    values = valid_values() | {s.path: f'"{SECRET}"' for s in SECRETS}
+    values["database", "dsn"] = f'"postgresql://u:{SECRET}@h/d"'
+    file.write_text(render(values).text, encoding="utf-8")
+    loaded = load(file, {})
+    assert loaded.config.database.dsn.get_secret_value() == f"postgresql://u:{SECRET}@h/d"
+    for shown in (repr(loaded), str(loaded.config), loaded.config.model_dump_json(), repr(loaded.config.model_dump())):
+        assert SECRET not in shown
+
+
+def test_every_secret_is_typed_as_one() -> None:
+    assert {setting.name for setting in SECRETS} == {
+        "database.dsn",
+        "storage.s3.secret_key",
+        "storage.s3.session_token",
+    }
