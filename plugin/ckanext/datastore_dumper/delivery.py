@@ -55,7 +55,10 @@ def _redirect(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> An
 
 def _from_disk(storage: DiskStorage, file: PublishedFile, verdict: Verdict) -> Any:
     """Opened before anything is said of it, so what is promised is there, even if it is deleted meanwhile."""
-    body = storage.open(file.storage_key)
+    try:
+        body = storage.path_of(file.storage_key).open("rb")
+    except OSError as error:
+        raise StorageError(f"{file.storage_key} cannot be opened: {error.strerror}") from error
     length = os.fstat(body.fileno()).st_size
     if length != file.bytes:
         body.close()
