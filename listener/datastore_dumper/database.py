@@ -102,8 +102,12 @@ def explain(error: psycopg.Error) -> DumperError:
         )
     if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
         if "does not exist" in str(error):
-            return ConfigError(f"Postgres: {_last_line(error)}", hint="Check the database and user names in database.dsn.")
-        return UnavailableError(f"Postgres cannot be reached: {_last_line(error)}", hint="Check database.dsn and that the server runs.")
+            return ConfigError(
+                f"Postgres: {_last_line(error)}", hint="Check the database and user names in database.dsn."
+            )
+        return UnavailableError(
+            f"Postgres cannot be reached: {_last_line(error)}", hint="Check database.dsn and that the server runs."
+        )
     if isinstance(error, errors.InvalidCatalogName):
         return ConfigError(f"Postgres: {text}", hint="Check the database name in database.dsn.")
     if isinstance(error, psycopg.OperationalError):

@@ -73,27 +73,19 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
 
 def printed_script(roles: Roles) -> str:
     """`install_script` for psql: stops at the first error, and then gives every table its triggers, one at a time."""
-    return (
-        "\\set ON_ERROR_STOP on\n"
-        + install_script(roles)
-        + "\n-- Each table in a transaction of its own, so that no two are locked at once. A table that is busy for more\n"
-        + "-- than two seconds is left to the daemon, which tries again.\n\\set ON_ERROR_STOP off\n"
-        + "SELECT format('SELECT datastore_dumper.attach(%s);', relid) FROM datastore_dumper.datastore_table\n"
-        + "WHERE datastore_dumper.sound_triggers(relid) < 4 \\gexec\n"
-    )
+    return f"\\set ON_ERROR_STOP on\n{install_script(roles)}\n{read_sql('psql/attach_all.sql')}"
 
 
 def printed_uninstall_script() -> str:
     """`uninstall` for psql."""
-    return (
-        "SELECT format('SELECT datastore_dumper.detach(%s);', t.tgrelid::oid) FROM pg_trigger AS t\n"
-        "WHERE t.tgname = 'datastore_dumper_truncate' \\gexec\n\\set ON_ERROR_STOP on\n" + read_sql("uninstall.sql")
-    )
+    return f"{read_sql('psql/detach_all.sql')}\n{read_sql('uninstall.sql')}"
 
 
-def install(
-    database: Database, roles: Roles, *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> InstallReport:
+def _no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def install(database: Database, roles: Roles, *, progress: Callable[[int, int], None] = _no_progress) -> InstallReport:
     """Install or upgrade, then give every DataStore table its triggers. `progress` gets (tables done, tables in all).
 
     Raises `DumperError` and changes nothing if the script fails. A table whose lock is not to be had is reported, not
@@ -108,7 +100,7 @@ def install(
 
 
 def attach_missing(
-    connection: Connection, progress: Callable[[int, int], None] = lambda done, total: None
+    connection: Connection, progress: Callable[[int, int], None] = _no_progress
 ) -> tuple[int, dict[str, str]]:
     """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why."""
     missing = connection.execute(query("unattached_tables")).fetchall()
@@ -146,7 +138,8 @@ def require_installed(connection: Connection) -> None:
     wanted = set(migrations())
     if wanted - applied:
         raise DumperError(
-            f"The schema datastore_dumper lacks {', '.join(sorted(wanted - applied))}", hint="Run `datastore-dumper install`."
+            f"The schema datastore_dumper lacks {', '.join(sorted(wanted - applied))}",
+            hint="Run `datastore-dumper install`.",
         )
     if applied - wanted:
         raise DumperError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from datastore_dumper.errors import DumperError
 
@@ -34,7 +34,7 @@ def read_sql(path: str) -> str:
 
 
 def parse_queries(text: str, source: str) -> dict[str, str]:
-    """Split a file of named queries. Raises `DumperError` for text outside a query, an empty query or a name used twice."""
+    """Split a file of named queries. Raises `DumperError` for text outside a query, an empty query, a name used twice."""
     before, *pieces = _NAME.split(text)
     if re.sub(r"--.*", "", before).strip():
         raise DumperError(f"{source} has SQL before its first '-- name:' line")
@@ -61,4 +61,4 @@ def _all_queries() -> dict[str, str]:
 
 def query(name: str) -> LiteralString:
     """The named query. It is our own text, hence literal: no input ever becomes part of it."""
-    return cast("LiteralString", _all_queries()[name])
+    return _all_queries()[name]

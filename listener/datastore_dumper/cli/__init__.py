@@ -1,0 +1,42 @@
+"""The command line `datastore-dumper`: one module for each command. This one holds the group, errors and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from datastore_dumper import __version__
+from datastore_dumper.cli.demo import demo
+from datastore_dumper.cli.install import install, uninstall
+from datastore_dumper.cli.run import run
+from datastore_dumper.errors import DumperError
+from datastore_dumper.logs import mask_text
+
+_INTERRUPTED = 130  # as shells report SIGINT
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="datastore-dumper")
+def cli() -> None:
+    """Ready-made DataStore dumps for CKAN: a file once per change instead of once per download."""
+
+
+for command in (run, install, uninstall, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and exit: 0, or the code of the error (docs/reference/exit-codes.md)."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(_INTERRUPTED)
+    except DumperError as error:
+        click.echo(mask_text(f"Error: {error}"), err=True)
+        sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)

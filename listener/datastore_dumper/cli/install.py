@@ -1,0 +1,86 @@
+"""`datastore-dumper install` and `uninstall`: the SQL side, run here or printed for a DBA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from datastore_dumper import install as installation
+from datastore_dumper.cli.options import config_option, database_of, read_config
+from datastore_dumper.config import Config
+from datastore_dumper.database import Database
+from datastore_dumper.errors import EXIT_FAILURE
+from datastore_dumper.install import Roles
+
+_dsn_option = click.option(
+    "--dsn",
+    envvar="DATASTORE_DUMPER_INSTALL_DSN",
+    show_envvar=True,
+    help="Connect with this, as a superuser or as CKAN's write role, instead of database.dsn. Passwords are better left to "
+    "the environment variable or ~/.pgpass: a command line is visible to others.",
+)
+_print_option = click.option("--print", "print_only", is_flag=True, help="Print the SQL for psql and change nothing.")
+
+
+@click.command()
+@config_option
+@_dsn_option
+@click.option("--daemon-role", help="The role that the daemon connects as (roles.daemon).")
+@click.option("--ckan-write-role", help="The role of ckan.datastore.write_url (roles.ckan_write).")
+@click.option("--ckan-read-role", help="The role of ckan.datastore.read_url (roles.ckan_read).")
+@_print_option
+def install(
+    config_path: Path | None,
+    dsn: str | None,
+    daemon_role: str | None,
+    ckan_write_role: str | None,
+    ckan_read_role: str | None,
+    print_only: bool,
+) -> int:
+    """Install or upgrade tables, functions and triggers in the DataStore database. Safe to run again."""
+    config = read_config(config_path) if config_path is not None or (dsn is None and not print_only) else None
+    roles = Roles(
+        daemon_role or (config.roles.daemon if config else None) or "",
+        ckan_write_role or (config.roles.ckan_write if config else None) or "",
+        ckan_read_role or (config.roles.ckan_read if config else None) or "",
+    )
+    if print_only:
+        click.echo(installation.printed_script(roles), nl=False)
+        return 0
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Triggers", total=None)
+        report = installation.install(
+            _database(config, dsn), roles, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    for notice in report.notices:
+        click.echo(f"Note: {notice}", err=True)
+    for resource_id, reason in report.failed.items():
+        click.echo(f"No triggers yet on {resource_id}: {reason}", err=True)
+    click.echo(f"Installed. Tables given triggers: {report.attached}.")
+    return EXIT_FAILURE if report.failed else 0
+
+
+@click.command()
+@config_option
+@_dsn_option
+@_print_option
+def uninstall(config_path: Path | None, dsn: str | None, print_only: bool) -> None:
+    """Remove everything that `install` put into the database. Published files stay in the storage."""
+    if print_only:
+        click.echo(installation.printed_uninstall_script(), nl=False)
+        return
+    config = read_config(config_path) if config_path is not None or dsn is None else None
+    for notice in installation.uninstall(_database(config, dsn)):
+        click.echo(f"Note: {notice}", err=True)
+    click.echo("Uninstalled.")
+
+
+def _database(config: Config | None, dsn: str | None) -> Database:
+    if dsn is not None:
+        return Database(dsn)
+    assert config is not None, "without --dsn the configuration was read"
+    return database_of(config)

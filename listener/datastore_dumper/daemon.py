@@ -1,0 +1,236 @@
+"""The daemon: looks, decides what is due, and hands it to workers. Side tasks listen, renew leases and keep house.
+
+Nothing that matters is only in this process's memory: what is to do is in the change rows, who does it in the leases.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from datastore_dumper import __version__
+from datastore_dumper.config import Config
+from datastore_dumper.database import Connection, Database, database_errors
+from datastore_dumper.deadline import Deadline
+from datastore_dumper.doorbell import Bell, listen
+from datastore_dumper.due import IMMEDIATELY, Debounce, agenda
+from datastore_dumper.errors import UnavailableError
+from datastore_dumper.formats import Compat, file_format
+from datastore_dumper.garbage import collect_garbage
+from datastore_dumper.install import require_installed
+from datastore_dumper.lease import Leases
+from datastore_dumper.lifecycle import Supervisor, keep_connected, stop_signals
+from datastore_dumper.logs import get_logger
+from datastore_dumper.look import look
+from datastore_dumper.reconcile import reconcile
+from datastore_dumper.spool import spool_directory
+from datastore_dumper.storage.base import Storage
+from datastore_dumper.worker import Worker, WorkSettings
+
+log = get_logger(__name__)
+
+_QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
+
+
+class Daemon:
+    """One process's share of the work. Several daemons may run on one database."""
+
+    def __init__(self, config: Config, database: Database, storage: Storage) -> None:
+        self._config = config
+        self._database = database
+        self._storage = storage
+        self._settings = work_settings(config)
+        self._formats = tuple(each.name for each in self._settings.formats)
+        self._debounce = Debounce(config.debounce.quiet_seconds, config.debounce.max_delay_seconds)
+        self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
+        self._supervisor = Supervisor()
+        self._abandon = threading.Event()  # running exports shall break off
+        self._finished = threading.Event()  # no export runs any more, and none will
+        self._bell = Bell()
+        self._housekeeping_due = threading.Event()
+        self._running: dict[int, Future[bool]] = {}
+        self._local = threading.local()
+        self._workers: list[Worker] = []
+
+    def check(self) -> None:
+        """Raise `DumperError` if database, schema or storage are not what the daemon needs."""
+        with self._database.connect("check") as connection:
+            require_installed(connection)
+        self._storage.check()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT. Raises what a side task failed with."""
+        supervisor = self._supervisor
+        supervisor.on_stop(self._bell.ring)
+        supervisor.on_stop(self._housekeeping_due.set)
+        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=list(self._formats))
+        with (
+            stop_signals(supervisor.shut_down, self._abandon.set),
+            spool_directory(self._config.export.spool_directory) as spool,
+            ThreadPoolExecutor(self._config.export.concurrency, thread_name_prefix="export") as pool,
+        ):
+            supervisor.start("listen", lambda: listen(self._database, self._bell, supervisor.stop))
+            supervisor.start("renew leases", self._renew_leases)
+            supervisor.start("keep house", self._keep_house)
+            supervisor.start("look", lambda: self._look_and_submit(pool, spool))
+            # In slices: a wait without end would not let Python run signal handlers everywhere.
+            while not supervisor.stop.wait(1):
+                pass
+            log.info("daemon_stopping", running=len(self._running))
+            self._finish_or_abandon()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self._finished.set()
+            self._close_workers()
+        supervisor.join(_QUERY_SECONDS)
+        if supervisor.failure is not None:
+            raise supervisor.failure
+        log.info("daemon_stopped")
+
+    def run_once(self) -> int:
+        """Publish all that has changed, whatever its quiet time, and collect garbage. Returns how many tables failed."""
+        supervisor = self._supervisor
+        tried: set[int] = set()
+        failed = 0
+        with (
+            stop_signals(supervisor.shut_down, self._abandon.set),
+            spool_directory(self._config.export.spool_directory) as spool,
+            self._database.connect("look") as connection,
+            database_errors(),
+        ):
+            supervisor.start("renew leases", self._renew_leases)
+            self._reconcile(connection)
+            try:
+                while not supervisor.stop.is_set():
+                    pending, now = look(connection)
+                    due = [] if now is None else agenda(pending, IMMEDIATELY, now).due
+                    untried = [each.relid for each in due if each.relid not in tried]
+                    if not untried:
+                        break
+                    tried.add(untried[0])
+                    failed += not self._dump(untried[0], spool)
+                collect_garbage(connection, self._storage)
+            finally:
+                supervisor.shut_down()
+                self._finished.set()
+                self._close_workers()
+        if supervisor.failure is not None:
+            raise supervisor.failure
+        return failed
+
+    def _look_and_submit(self, pool: ThreadPoolExecutor, spool: Path) -> None:
+        def work(connection: Connection) -> None:
+            while not self._supervisor.stop.is_set():
+                self._bell.wait(self._submit_due(connection, pool, spool))
+
+        keep_connected(self._database, "look", self._supervisor.stop, work)
+
+    def _submit_due(self, connection: Connection, pool: ThreadPoolExecutor, spool: Path) -> float:
+        """Look once and start what is due, as far as there are free workers. Returns seconds until the next look."""
+        interval = self._config.look.interval_seconds
+        with Deadline(connection, _QUERY_SECONDS):
+            pending, now = look(connection)
+        if now is None or self._supervisor.stop.is_set():
+            return interval
+        todo = agenda(pending, self._debounce, now)
+        if todo.unknown:
+            self._housekeeping_due.set()
+        for each in todo.due:
+            if len(self._running) >= self._config.export.concurrency:
+                break
+            if each.relid not in self._running:
+                self._submit(pool, each.relid, spool)
+        return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
+
+    def _submit(self, pool: ThreadPoolExecutor, relid: int, spool: Path) -> None:
+        future = pool.submit(self._dump, relid, spool)
+        self._running[relid] = future
+
+        def done(future: Future[bool]) -> None:
+            del self._running[relid]
+            if not future.cancelled() and (error := future.exception()) is not None:
+                self._supervisor.fail(error)
+            self._bell.ring()
+
+        future.add_done_callback(done)
+
+    def _dump(self, relid: int, spool: Path) -> bool:
+        try:
+            return self._worker(spool).dump(relid)
+        except UnavailableError as error:
+            # The lease runs out by itself, and the changes are still there.
+            log.warning("export_interrupted", relid=relid, error=error.message)
+            return False
+
+    def _worker(self, spool: Path) -> Worker:
+        worker: Worker | None = getattr(self._local, "worker", None)
+        if worker is None:
+            worker = self._local.worker = Worker(
+                self._database, self._storage, self._leases, self._settings, spool, self._abandon
+            )
+            self._workers.append(worker)
+        return worker
+
+    def _close_workers(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def _renew_leases(self) -> None:
+        def work(connection: Connection) -> None:
+            while not self._finished.wait(self._leases.ttl_seconds / 4):
+                with Deadline(connection, self._leases.ttl_seconds / 2):
+                    lost = self._leases.renew(connection)
+                for lease in lost:
+                    log.warning("lease_lost", resource_id=lease.resource_id)
+
+        keep_connected(self._database, "renew leases", self._finished, work)
+
+    def _keep_house(self) -> None:
+        def work(connection: Connection) -> None:
+            while not self._supervisor.stop.is_set():
+                self._housekeeping_due.clear()
+                self._reconcile(connection)
+                collect_garbage(connection, self._storage)
+                self._bell.ring()
+                self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds)
+
+        keep_connected(self._database, "keep house", self._supervisor.stop, work)
+
+    def _reconcile(self, connection: Connection) -> None:
+        reconcile(
+            connection,
+            formats=self._formats,
+            compat=str(self._settings.compat),
+            retain_seconds=self._settings.retain_seconds,
+        )
+
+    def _finish_or_abandon(self) -> None:
+        """Let running exports finish within the timeout, then break them off: their tables are due for the next daemon."""
+        timer = threading.Timer(self._config.shutdown_timeout_seconds, self._abandon.set)
+        timer.daemon = True
+        timer.start()
+        for future in list(self._running.values()):
+            future.exception()
+        timer.cancel()
+        self._abandon.set()
+
+
+def work_settings(config: Config) -> WorkSettings:
+    """The worker's part of the configuration."""
+    return WorkSettings(
+        formats=tuple(file_format(name) for name in config.export.formats),
+        compat=Compat(config.ckan.compat, config.ckan.ms_in_timestamp),
+        ckan_read_role=config.roles.ckan_read,
+        lock_timeout_seconds=config.export.lock_timeout_seconds,
+        retry_initial_seconds=config.export.retry_initial_seconds,
+        retry_max_seconds=config.export.retry_max_seconds,
+        retain_seconds=config.storage.link_expiry_seconds + config.storage.grace_seconds,
+    )
+
+
+def _owner_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -1,0 +1,71 @@
+"""When a table is exported: the debounce. Pure functions of change rows, settings and the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Debounce:
+    """A burst of changes is over after `quiet_seconds` without one, or lasts `max_delay_seconds` at the most."""
+
+    quiet_seconds: float
+    max_delay_seconds: float
+
+
+IMMEDIATELY = Debounce(0, 0)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A table with committed changes that no published file shows. All times are the database's."""
+
+    relid: int
+    resource_id: str | None
+    """None if the table is not looked after yet, or is gone: the reconciler's business."""
+    first_change_at: datetime
+    last_change_at: datetime
+    lease_until: datetime | None
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """What to do now and how long nothing else can become due by itself."""
+
+    due: tuple[Pending, ...]
+    """Longest overdue first."""
+    next_due_in: timedelta | None
+    """None: nothing is pending."""
+    unknown: bool
+    """There are changes of tables that are not looked after: reconcile."""
+
+
+def due_at(pending: Pending, debounce: Debounce) -> datetime:
+    """`least(last change + quiet, first change + max delay)`, but not before a retry is allowed or a lease has ended."""
+    due = min(
+        pending.last_change_at + timedelta(seconds=debounce.quiet_seconds),
+        pending.first_change_at + timedelta(seconds=debounce.max_delay_seconds),
+    )
+    return max([due, *(bound for bound in (pending.retry_at, pending.lease_until) if bound is not None)])
+
+
+def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Agenda:
+    """Sort what is pending into what is due at `now` and what is not."""
+    all_pending = list(pending)
+    known = [(due_at(each, debounce), each) for each in all_pending if each.resource_id is not None]
+    known.sort(key=lambda pair: pair[0])
+    later = [at - now for at, _ in known if at > now]
+    return Agenda(
+        due=tuple(each for at, each in known if at <= now),
+        next_due_in=later[0] if later else None,
+        unknown=len(known) < len(all_pending),
+    )
+
+
+def retry_delay_seconds(attempts: int, initial_seconds: float, max_seconds: float, jitter: float) -> float:
+    """Exponential backoff. `attempts` failed before this one; `jitter` from 0 to 1 takes up to half of the delay off."""
+    delay = min(initial_seconds * 2.0 ** min(attempts, 30), max_seconds)
+    return delay * (1 - jitter / 2)

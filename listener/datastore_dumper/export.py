@@ -1,0 +1,259 @@
+"""Exports a table under one snapshot into spool files, one for each segment. Storing and publishing them is for others.
+
+A holder transaction keeps the snapshot and no lock on the table. Each segment is a short transaction of its own that
+imports the snapshot, locks the table against DDL (ACCESS SHARE), checks that the snapshot still shows it, copies, and lets
+go before anybody uses the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg
+from psycopg import errors, pq, sql
+
+from datastore_dumper.database import Connection
+from datastore_dumper.deadline import Deadline
+from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
+from datastore_dumper.formats import Column, Compat, Format, Table
+from datastore_dumper.plan import Fresh
+from datastore_dumper.sqlfiles import query
+
+BUCKET_BITS = 13
+"""As in the triggers: a bucket is 8192 ids."""
+
+_BATCH_BYTES = 256 * 1024  # hashing and writing go by blocks of this size; a row is some hundred bytes
+_STALL_SECONDS = 300  # a COPY that sends nothing for so long is broken off
+
+
+@dataclass(frozen=True)
+class TableState:
+    """What a snapshot shows of a table, apart from its rows."""
+
+    relid: int
+    table: Table
+    filenode: int
+    signature: str
+    changes: tuple[tuple[str, int], ...]
+    """The change rows that the snapshot shows, as (transaction id, bucket): what publishing may forget."""
+    snapshot_name: str
+    """For SET TRANSACTION SNAPSHOT, while the holder lives."""
+    snapshot: str
+    lsn: str
+    timeline: int
+    generated_at: datetime
+    estimated_rows: int
+
+
+@dataclass(frozen=True)
+class SegmentFile:
+    """A fresh segment in a spool file."""
+
+    path: Path
+    rows: int
+    length: int
+    sha256: str
+
+
+@contextmanager
+def hold_snapshot(connection: Connection, relid: int) -> Iterator[TableState]:
+    """Take a snapshot and keep it. Raises `TableChangedError` if the table is gone."""
+    filenode = _filenode(connection, relid)
+    connection.execute(query("begin_snapshot"))
+    try:
+        state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
+        if state is None or filenode is None:
+            raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
+        resource_id, snapshot_name, snapshot, lsn, timeline, signature, generated_at, estimated_rows = state
+        columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
+        changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
+        yield TableState(
+            relid=relid,
+            table=Table(resource_id, columns),
+            filenode=filenode,
+            signature=signature,
+            changes=changes,
+            snapshot_name=snapshot_name,
+            snapshot=snapshot,
+            lsn=lsn,
+            timeline=timeline,
+            generated_at=generated_at,
+            estimated_rows=estimated_rows,
+        )
+    finally:
+        _roll_back(connection)
+
+
+@dataclass(frozen=True)
+class SegmentReader:
+    """Reads segments of one snapshot. `connection` runs them; `witness` is another session, for a look at the catalogs
+    as committed now; `settings` are those of CKAN's read role that change the text of values."""
+
+    connection: Connection
+    witness: Connection
+    state: TableState
+    compat: Compat
+    settings: tuple[tuple[str, str], ...]
+    lock_timeout_seconds: float
+    stop: threading.Event
+
+    def export(self, format_: Format, part: Fresh, path: Path, progress: Callable[[int], None]) -> SegmentFile:
+        """Write the segment to a new file. `progress` gets the number of rows so far, and may raise to break it off.
+
+        Raises `TableChangedError` if the snapshot no longer shows the table, `GaveWayError` if its lock is not to be
+        had, `UnsupportedTypeError` if the format cannot write a column.
+        """
+        copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
+        try:
+            with path.open("xb") as spool, self._locked_snapshot():
+                return self._copy(copy, format_, spool, path, progress)
+        except (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled) as error:
+            raise GaveWayError(
+                f"{self.state.table.resource_id} is locked by somebody else: {_reason(error)}"
+            ) from error
+        except (
+            errors.UndefinedTable,
+            errors.UndefinedColumn,
+            errors.UndefinedFunction,
+            errors.SnapshotTooOld,
+        ) as error:
+            raise TableChangedError(f"{self.state.table.resource_id} was altered: {_reason(error)}") from error
+
+    @contextmanager
+    def _locked_snapshot(self) -> Iterator[None]:
+        connection, state = self.connection, self.state
+        connection.execute(query("begin_snapshot"))
+        try:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
+            lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
+            for name, value in self.settings:
+                connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
+            # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.
+            connection.execute("SET LOCAL datestyle = 'ISO'")
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(state.table.identifier))
+            self._require_unchanged()
+            yield
+        finally:
+            _roll_back(connection)
+
+    def _require_unchanged(self) -> None:
+        state = self.state
+        name = state.table.identifier.as_string(self.connection)
+        same = self.connection.execute(
+            query("same_storage"), {"relid": state.relid, "filenode": state.filenode, "name": name}
+        ).fetchone()
+        if same != (True,):
+            raise TableChangedError(f"{state.table.resource_id} was truncated, rewritten or dropped during the export")
+        same = self.witness.execute(
+            query("same_columns"), {"relid": state.relid, "signature": state.signature}
+        ).fetchone()
+        if same != (True,):
+            raise TableChangedError(f"{state.table.resource_id} was altered during the export")
+
+    def _copy(
+        self, copy: str, format_: Format, spool: BinaryIO, path: Path, progress: Callable[[int], None]
+    ) -> SegmentFile:
+        digest = hashlib.sha256()
+        length = 0
+        with (
+            Deadline(self.connection, _STALL_SECONDS) as deadline,
+            closing(copy_out(self.connection, copy)) as messages,
+        ):
+            counted = _Counted(messages)
+            for batch in _batches(format_.rows(counted)):
+                if self.stop.is_set():
+                    raise ExportError(f"The export of {self.state.table.resource_id} was broken off: the daemon stops")
+                deadline.extend()
+                spool.write(batch)
+                digest.update(batch)
+                length += len(batch)
+                progress(counted.rows)
+        return SegmentFile(path, counted.rows, length, digest.hexdigest())
+
+
+def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
+    """The messages of a COPY .. TO STDOUT, one for each row.
+
+    Goes below psycopg's `Copy`, which makes several Python objects of each row: measured, half the rows a second
+    (docs/decisions.md). Raises psycopg's errors. Close it: a COPY that is not read to its end is cancelled.
+    """
+    pgconn = connection.pgconn
+    result = pgconn.exec_(copy.encode())
+    if result.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(result)
+    finished = False
+    try:
+        while True:
+            size, data = pgconn.get_copy_data(0)
+            if size < 0:
+                break
+            yield bytes(data)
+        finished = True
+        while (end := pgconn.get_result()) is not None:
+            if end.status == pq.ExecStatus.FATAL_ERROR:
+                raise errors.error_from_result(end)
+    finally:
+        if not finished and pgconn.status == pq.ConnStatus.OK:
+            connection.cancel()
+            while pgconn.get_copy_data(0)[0] >= 0:
+                pass
+            while pgconn.get_result() is not None:
+                pass
+
+
+class _Counted(Iterator[bytes]):
+    """Passes messages on and counts them: Postgres sends one for each row (protocol, "COPY Operations")."""
+
+    def __init__(self, messages: Iterator[bytes]) -> None:
+        self._messages = messages
+        self.rows = 0
+
+    def __next__(self) -> bytes:
+        message = next(self._messages)
+        self.rows += 1
+        return message
+
+
+def _batches(rows: Iterator[bytes]) -> Iterator[bytes]:
+    pieces: list[bytes] = []
+    size = 0
+    for row in rows:
+        pieces.append(row)
+        size += len(row)
+        if size >= _BATCH_BYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield b"".join(pieces)
+
+
+def _where(part: Fresh) -> sql.Composable:
+    bounds: list[sql.Composable] = []
+    if part.first is not None:
+        bounds.append(sql.SQL("_id >= {}").format(part.first << BUCKET_BITS))
+    if part.last is not None:
+        bounds.append(sql.SQL("_id < {}").format((part.last + 1) << BUCKET_BITS))
+    return sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("true")
+
+
+def _filenode(connection: Connection, relid: int) -> int | None:
+    row = connection.execute(query("filenode"), {"relid": relid}).fetchone()
+    return row[0] if row is not None else None
+
+
+def _roll_back(connection: Connection) -> None:
+    """End the transaction, unless the connection broke: then there is none, and the error under way tells more."""
+    if not connection.closed and not connection.broken:
+        connection.execute("ROLLBACK")
+
+
+def _reason(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error)

@@ -1,0 +1,96 @@
+"""What a format is: the query that reads a segment, the bytes before and after the rows, and the content type.
+
+A format knows nothing of snapshots, files or storage. Those that CKAN can send must give CKAN's bytes, for the release
+named by `Compat`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Compat:
+    """The CKAN release whose bytes are wanted."""
+
+    release: str = "2.12"
+    """"2.10", "2.11" or "2.12"."""
+    ms_in_timestamp: bool = True
+    """CKAN 2.12's setting ckan.datastore.ms_in_timestamp; older releases have none and send whole seconds."""
+
+    def __str__(self) -> str:
+        """As in `dump_status.compat`, where the CKAN plugin compares it with what is running."""
+        return self.release if self.release != "2.12" or self.ms_in_timestamp else "2.12-noms"
+
+    @property
+    def milliseconds(self) -> bool:
+        return self.release == "2.12" and self.ms_in_timestamp
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that CKAN shows: all but those whose name starts with an underscore, and `_id` first."""
+
+    name: str
+    type: str
+    """pg_type.typname, by which CKAN tells types apart; arrays start with an underscore."""
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a format may know about a table."""
+
+    resource_id: str
+    columns: tuple[Column, ...]
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier("public", self.resource_id)
+
+
+class Format(ABC):
+    """One way to write a table. Subclasses are stateless; one instance serves all tables and threads."""
+
+    name: str
+    extension: str
+    content_type: str
+
+    @abstractmethod
+    def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
+        """A COPY .. TO STDOUT that sends one message for each row of the segment, in the order of `_id`.
+
+        Raises `UnsupportedTypeError` for a column that this format cannot write."""
+
+    @abstractmethod
+    def head(self, table: Table, compat: Compat) -> bytes:
+        """What stands before the first row."""
+
+    def rows(self, messages: Iterator[bytes]) -> Iterator[bytes]:
+        """The rows of a segment as they stand in the file. The default is for formats that Postgres writes itself."""
+        return messages
+
+    def tail(self, table: Table, compat: Compat) -> bytes:
+        """What stands after the last row."""
+        return b""
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format as it is published: plain, or with a byte order mark as CKAN's own download buttons ask for."""
+
+    format: Format
+    bom: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.format.name}-bom" if self.bom else self.format.name
+
+    def head(self, table: Table, compat: Compat) -> bytes:
+        return (BOM if self.bom else b"") + self.format.head(table, compat)

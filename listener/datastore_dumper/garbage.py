@@ -1,0 +1,38 @@
+"""Deletes objects that nobody points to: superseded files once their links have expired, and those of dead exports."""
+
+from __future__ import annotations
+
+from datastore_dumper.database import Connection
+from datastore_dumper.errors import StorageError
+from datastore_dumper.logs import get_logger
+from datastore_dumper.sqlfiles import query
+from datastore_dumper.storage.base import Storage
+
+log = get_logger(__name__)
+
+_BATCH = 100  # rows stay locked while their objects are deleted
+
+
+def collect_garbage(connection: Connection, storage: Storage) -> int:
+    """Delete what is due. Returns how many objects; those that the storage will not delete now stay on the list."""
+    collected = 0
+    while True:
+        with connection.transaction():
+            keys = [key for (key,) in connection.execute(query("due_garbage"), {"most": _BATCH}).fetchall()]
+            deleted = _delete(storage, keys)
+            connection.execute(query("forget_garbage"), {"keys": deleted})
+        collected += len(deleted)
+        if len(deleted) < _BATCH:
+            return collected
+
+
+def _delete(storage: Storage, keys: list[str]) -> list[str]:
+    deleted = []
+    for key in keys:
+        try:
+            storage.delete(key)
+        except StorageError as error:
+            log.warning("garbage_kept", key=key, error=error.message)
+            break
+        deleted.append(key)
+    return deleted

@@ -1,0 +1,111 @@
+"""Publishes stored files: one transaction after which everybody is handed the new ones. Nothing before it is visible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
+
+from datastore_dumper.database import Connection
+from datastore_dumper.errors import ExportError, LeaseLostError
+from datastore_dumper.export import TableState
+from datastore_dumper.lease import Lease
+from datastore_dumper.manifest import Manifest
+from datastore_dumper.sqlfiles import query
+
+ABANDONED_SECONDS = 24 * 3600
+"""After so long an object that was announced and never published is deleted: the longest an export may take."""
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """What is published now for a resource in one format."""
+
+    format: str
+    key: str
+    etag: str
+    length: int
+    digest: str
+    compat: str
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file to publish. `announced` is False if it is the object that is published already."""
+
+    format: str
+    key: str
+    etag: str
+    content_type: str
+    compat: str
+    manifest: Manifest
+    announced: bool
+
+
+def published_files(connection: Connection, resource_id: str) -> dict[str, PublishedFile]:
+    """What is published for a resource, by format."""
+    rows = connection.execute(query("published"), {"resource_id": resource_id}).fetchall()
+    return {row[0]: PublishedFile(*row) for row in rows}
+
+
+def announce(connection: Connection, keys: list[str]) -> None:
+    """Write down the keys of objects about to be written, so that they are deleted if they are never published."""
+    connection.execute(query("announce_objects"), {"keys": keys, "abandoned_seconds": ABANDONED_SECONDS})
+
+
+def publish(
+    connection: Connection,
+    lease: Lease,
+    state: TableState,
+    files: list[NewFile],
+    *,
+    retain_seconds: float,
+    duration_seconds: float,
+) -> None:
+    """Make `files` the published ones, forget the changes they show, and give the lease back.
+
+    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if a new object was
+    collected as garbage meanwhile. Files they replace are kept for `retain_seconds`.
+    """
+    identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
+    with connection.transaction():
+        held = connection.execute(
+            query("hold_lease"), {**identity, "epoch": lease.epoch, "owner": lease.owner}
+        ).fetchone()
+        if held is None:
+            raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")
+        for file in files:
+            if file.announced and connection.execute(query("adopt_object"), {"key": file.key}).fetchone() is None:
+                raise ExportError(
+                    f"The new file of {lease.resource_id} was deleted before it was published: {file.key}"
+                )
+            connection.execute(
+                query("retire_object"),
+                {**identity, "format": file.format, "key": file.key, "retain_seconds": retain_seconds},
+            )
+            connection.execute(
+                query("upsert_status"),
+                {
+                    **identity,
+                    "format": file.format,
+                    "key": file.key,
+                    "etag": file.etag,
+                    "bytes": file.manifest.length,
+                    "rows": file.manifest.rows,
+                    "digest": file.manifest.digest,
+                    "content_type": file.content_type,
+                    "compat": file.compat,
+                    "snapshot": state.snapshot,
+                    "lsn": state.lsn,
+                    "timeline": state.timeline,
+                    "signature": state.signature,
+                    "filenode": state.filenode,
+                    "manifest": Jsonb(file.manifest.to_json()),
+                    "generated_at": state.generated_at,
+                    "duration_seconds": duration_seconds,
+                },
+            )
+        connection.execute(
+            query("forget_changes"),
+            {**identity, "xids": [xid for xid, _ in state.changes], "buckets": [bucket for _, bucket in state.changes]},
+        )

@@ -1,0 +1,49 @@
+"""Brings what the daemon looks after in line with the tables that are there, whatever happened while nobody watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from datastore_dumper.database import Connection
+from datastore_dumper.install import attach_missing
+from datastore_dumper.logs import get_logger
+from datastore_dumper.sqlfiles import query
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What was mended."""
+
+    attached: int = 0
+    unattached: dict[str, str] = field(default_factory=dict)
+    """Tables that still lack triggers, and why."""
+    dropped: int = 0
+    retired: int = 0
+    drifted: int = 0
+
+
+def reconcile(connection: Connection, *, formats: Sequence[str], compat: str, retain_seconds: float) -> Reconciled:
+    """Retire files of tables that are gone or of formats no longer wanted, follow renames, give tables their triggers, and
+    mark as changed what no published file shows. A table whose lock is not to be had is left for the next time."""
+    with connection.transaction():
+        connection.execute(query("rename_resources"))
+        retired = connection.execute(
+            query("retire_orphans"), {"formats": list(formats), "retain_seconds": retain_seconds}
+        ).fetchall()
+        dropped = connection.execute(query("forget_resources")).fetchall()
+        connection.execute(query("forget_orphan_changes"))
+    for (resource_id,) in dropped:
+        log.info("table_dropped", resource_id=resource_id)
+    attached, unattached = attach_missing(connection)
+    for resource_id, reason in unattached.items():
+        log.warning("triggers_missing", resource_id=resource_id, error=reason)
+    drifted = connection.execute(query("mark_drifted"), {"formats": list(formats), "compat": compat}).fetchall()
+    found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted))
+    if found != Reconciled():
+        log.info(
+            "reconciled", attached=found.attached, dropped=found.dropped, retired=found.retired, drifted=found.drifted
+        )
+    return found

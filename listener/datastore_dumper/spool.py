@@ -1,0 +1,62 @@
+"""Where segments wait between Postgres and the storage: private temporary files, so that slow storage holds no table lock.
+
+A directory belongs to one process and is locked by it; those of processes that were killed are removed by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from datastore_dumper.errors import ConfigError
+from datastore_dumper.logs import get_logger
+
+log = get_logger(__name__)
+
+_NAME = "datastore-dumper-spool-"
+_LOCK = "lock"
+
+
+@contextmanager
+def spool_directory(parent: Path | None) -> Iterator[Path]:
+    """A fresh directory with mode 0700 under `parent` (default: the system's temporary directory), removed at the end.
+
+    Raises `ConfigError` if it cannot be made.
+    """
+    root = parent or Path(tempfile.gettempdir())
+    try:
+        _remove_abandoned(root)
+        directory, lock = _make_locked(root)
+    except OSError as error:
+        raise ConfigError(
+            f"export.spool_directory: cannot make a directory in {root}: {error.strerror}",
+            hint="Name a directory that this user may write to and that has room for one segment per worker.",
+        ) from error
+    with lock:
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make_locked(root: Path) -> tuple[Path, BinaryIO]:
+    """Locked before it gets the name by which others look for abandoned ones."""
+    unnamed = Path(tempfile.mkdtemp(prefix=".datastore-dumper-", dir=root))
+    lock = (unnamed / _LOCK).open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return unnamed.rename(root / (_NAME + unnamed.name.rsplit("-", 1)[1])), lock
+
+
+def _remove_abandoned(root: Path) -> None:
+    for directory in root.glob(f"{_NAME}*"):
+        try:
+            with (directory / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+        except OSError as error:
+            log.debug("spool_kept", directory=str(directory), error=str(error))  # in use, or not ours

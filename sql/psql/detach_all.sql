@@ -1,0 +1,4 @@
+-- For psql. Each table in a transaction of its own, so that no two are locked at once.
+\set ON_ERROR_STOP on
+SELECT format('SELECT datastore_dumper.detach(%s);', t.tgrelid::oid)
+FROM pg_catalog.pg_trigger AS t WHERE t.tgname = 'datastore_dumper_truncate' \gexec
