@@ -132,4 +132,4 @@ def test_every_problem_is_counted(tmp_path: Path) -> None:
     file.write_text(VALID + "lease: {ttl_seconds: x}\nlog: {level: x, format: y}\n", encoding="utf-8")
     lines = refusal(file).splitlines()
     assert lines[0].startswith(f"{file}, line 3, column 22: lease.ttl_seconds must be")
-    assert lines[-1] == "(2 more settings are wrong.)"
+    assert lines[-1] == "(2 more problems.)"

@@ -168,6 +168,15 @@ def test_secret_given_in_both_ways() -> None:
     assert "database.dsn and database.dsn_file are both set\nRemove one of them." in message
 
 
+def test_secret_left_empty_beside_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "dsn"
+    secret.write_text("postgresql://h/d", encoding="utf-8")
+    file = tmp_path / "dumper.yaml"
+    file.write_text(f"database:\n  dsn:\n  dsn_file: {secret}\n", encoding="utf-8")
+    config = load_config(file, {}, {"storage.type": "disk", "storage.disk.directory": "/x"})
+    assert config.database.dsn.get_secret_value() == "postgresql://h/d"
+
+
 def test_secret_of_the_source_with_precedence_wins(tmp_path: Path) -> None:
     secret = tmp_path / "dsn"
     secret.write_text("postgresql://h/from-secret-file", encoding="utf-8")

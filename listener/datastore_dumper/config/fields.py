@@ -12,7 +12,6 @@ from pathlib import Path as FilePath
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -79,8 +78,8 @@ class Setting:
         """What a right value is, to go into "must be ..."."""
         if self.kind in ("integer", "number"):
             noun = "a whole number" if self.kind == "integer" else "a number"
-            lowest = next(m.ge for m in self.info.metadata if isinstance(m, Ge))
-            highest = next(m.le for m in self.info.metadata if isinstance(m, Le))
+            lowest = next(bound.ge for bound in self.info.metadata if hasattr(bound, "ge"))
+            highest = next(bound.le for bound in self.info.metadata if hasattr(bound, "le"))
             return f"{noun}{f' of {self.unit}' if self.unit else ''} from {lowest} to {highest}"
         return {
             "boolean": "true or false",

@@ -70,5 +70,5 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     first, *others = problems
     lines = [first.hint] if first.hint else []
     if others:
-        lines.append(f"({len(others)} more {'setting is' if len(others) == 1 else 'settings are'} wrong.)")
+        lines.append(f"({len(others)} more problem{'' if len(others) == 1 else 's'}.)")
     raise ConfigError(f"{first.origin}: {first.text}" if first.origin else first.text, hint="\n".join(lines))

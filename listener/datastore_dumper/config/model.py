@@ -6,96 +6,25 @@ The example file, the reference page, the environment variables and the error me
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_core import PydanticCustomError
+
+from datastore_dumper.config import rules
 
 # Signature Version 4 refuses presigned links that live longer than 7 days.
 _MAX_LINK_EXPIRY_SECONDS = 7 * 24 * 3600
 _DAY_SECONDS = 24 * 3600
-# NAMEDATALEN - 1: Postgres cuts longer identifiers short, so a longer name can never be a role's.
-_MAX_ROLE_BYTES = 63
 
-_T = TypeVar("_T")
-
-
-def wrong(reason: str, *, key: str = "", hint: str = "") -> PydanticCustomError:
-    """An error that reads "<setting> <reason>". `key` names the setting below the section that a validator looks at."""
-    return PydanticCustomError("setting", "{reason}", {"reason": reason, "key": key, "hint": hint})
-
-
-def _check_absolute(path: Path) -> Path:
-    # A daemon's working directory is not the operator's: a relative path would mean another place for each of them.
-    if "\0" in str(path) or not path.is_absolute():
-        raise wrong(f"must be an absolute path, not {str(path)!r}")
-    return path
-
-
-def _check_dsn(dsn: SecretStr) -> SecretStr:
-    try:
-        if not dsn.get_secret_value().strip():
-            raise wrong("is empty")
-        conninfo_to_dict(dsn.get_secret_value())
-    except (ProgrammingError, UnicodeError):
-        # libpq's own message quotes parts of the string, so it is neither shown nor chained.
-        raise wrong(
-            "is not a connection string that libpq understands",
-            hint="Write postgresql://user@host/database (in a password, @ is %40 and / is %2F) or host=... dbname=...",
-        ) from None
-    return dsn
-
-
-def _check_role(name: str) -> str:
-    if "\0" in name or len(name.encode()) > _MAX_ROLE_BYTES:
-        raise wrong(f"must be a role name of at most {_MAX_ROLE_BYTES} bytes")
-    return name
-
-
-def _check_endpoint(endpoint: str) -> str:
-    if "://" in endpoint:
-        raise wrong("must be host or host:port, without a scheme", hint="Choose http or https with the secure setting.")
-    if not re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", endpoint):
-        raise wrong(f"must be host or host:port, not {endpoint!r}")
-    return endpoint
-
-
-def _check_bucket(bucket: str) -> str:
-    # The relaxed rule that S3 kept for old buckets; the server has the last word on the strict one.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
-        raise wrong(f"must be a bucket name (3 to 63 letters, digits, dots, dashes), not {bucket!r}")
-    return bucket
-
-
-def _check_prefix(prefix: str) -> str:
-    parts = prefix.split("/")
-    if not all(re.fullmatch(r"[A-Za-z0-9!_.*'()-]+", part) and set(part) != {"."} for part in parts):
-        raise wrong(
-            f"must be key segments joined by single slashes, like datastore-dumps/portal, not {prefix!r}",
-            hint="No slash at either end; letters, digits and ! _ . * ' ( ) - only.",
-        )
-    return prefix
-
-
-def _check_unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise wrong(f"names {value} twice")
-    return values
-
-
-AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_check_absolute)]
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(rules.absolute)]
 SecretFile = Annotated[Path, Field(strict=False)]
 """A file that holds the secret of the setting named without `_file`: `secret_files` has the rule for its name."""
-Dsn = Annotated[SecretStr, AfterValidator(_check_dsn)]
-RoleName = Annotated[str, Field(min_length=1), AfterValidator(_check_role)]
-Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-Bucket = Annotated[str, AfterValidator(_check_bucket)]
-Prefix = Annotated[str, AfterValidator(_check_prefix)]
+Dsn = Annotated[SecretStr, AfterValidator(rules.dsn)]
+RoleName = Annotated[str, Field(min_length=1), AfterValidator(rules.role)]
+Endpoint = Annotated[str, AfterValidator(rules.endpoint)]
+Bucket = Annotated[str, AfterValidator(rules.bucket)]
+Prefix = Annotated[str, AfterValidator(rules.prefix)]
 Compat = Literal["2.10", "2.11", "2.12"]
 FormatName = Literal["csv", "csv-bom"]
 
@@ -179,7 +108,7 @@ class DebounceConfig(Section):
     @model_validator(mode="after")
     def _check_order(self) -> DebounceConfig:
         if self.max_delay_seconds < self.quiet_seconds:
-            raise wrong(
+            raise rules.wrong(
                 f"must not be less than debounce.quiet_seconds ({self.quiet_seconds:g})", key="max_delay_seconds"
             )
         return self
@@ -199,7 +128,7 @@ class LookConfig(Section):
 class ExportConfig(Section):
     """How tables become files."""
 
-    formats: Annotated[tuple[FormatName, ...], AfterValidator(_check_unique)] = Field(
+    formats: Annotated[tuple[FormatName, ...], AfterValidator(rules.unique)] = Field(
         default=("csv", "csv-bom"),
         strict=False,
         min_length=1,
@@ -230,7 +159,7 @@ class ExportConfig(Section):
     @model_validator(mode="after")
     def _check_order(self) -> ExportConfig:
         if self.retry_max_seconds < self.retry_initial_seconds:
-            raise wrong(
+            raise rules.wrong(
                 f"must not be less than export.retry_initial_seconds ({self.retry_initial_seconds:g})",
                 key="retry_max_seconds",
             )
@@ -316,10 +245,12 @@ class S3Config(Section):
     @model_validator(mode="after")
     def _check_credentials(self) -> S3Config:
         if self.access_key and not self.secret_key:
-            raise wrong("is set, but storage.s3.secret_key is not", key="access_key", hint="Set both, or neither.")
+            raise rules.wrong(
+                "is set, but storage.s3.secret_key is not", key="access_key", hint="Set both, or neither."
+            )
         for key in ("secret_key", "session_token"):
             if getattr(self, key) and not self.access_key:
-                raise wrong("is set, but storage.s3.access_key is not", key=key, hint="Set both, or neither.")
+                raise rules.wrong("is set, but storage.s3.access_key is not", key=key, hint="Set both, or neither.")
         return self
 
 
@@ -344,9 +275,9 @@ class StorageConfig(Section):
     @model_validator(mode="after")
     def _check_section(self) -> StorageConfig:
         if self.type == "disk" and self.disk is None:
-            raise wrong("is disk, but storage.disk.directory is not set", key="type")
+            raise rules.wrong("is disk, but storage.disk.directory is not set", key="type")
         if self.type == "s3" and self.s3 is None:
-            raise wrong("is s3, but storage.s3.bucket is not set", key="type")
+            raise rules.wrong("is s3, but storage.s3.bucket is not set", key="type")
         return self
 
 

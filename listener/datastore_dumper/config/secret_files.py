@@ -32,7 +32,7 @@ def pairs() -> list[tuple[Path, Path]]:
 def refuse_both(values: Mapping[Path, Given], problems: list[Problem]) -> None:
     """Appends a problem for each secret that one source gives in both ways."""
     for path, file_path in pairs():
-        if path in values and file_path in values:
+        if all(key in values and values[key].value is not None for key in (path, file_path)):
             text = f"{'.'.join(path)} and {'.'.join(file_path)} are both set"
             problems.append(Problem(values[file_path].origin, text, "Remove one of them."))
 

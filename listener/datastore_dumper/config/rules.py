@@ -1,0 +1,91 @@
+"""Rules that single values must keep and that a type and bounds cannot say. `model` attaches them to settings.
+
+Each takes and returns the value, or raises what `wrong` makes: a message that follows the setting's name.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TypeVar
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+from pydantic_core import PydanticCustomError
+
+# NAMEDATALEN - 1: Postgres cuts longer identifiers short, so a longer name can never be a role's.
+_MAX_ROLE_BYTES = 63
+
+# Enough to know a value again.
+_MAX_SHOWN_CHARACTERS = 60
+
+_T = TypeVar("_T")
+
+
+def wrong(reason: str, *, key: str = "", hint: str = "") -> PydanticCustomError:
+    """An error that reads "<setting> <reason>". `key` names the setting below the section that a validator looks at."""
+    return PydanticCustomError("setting", "{reason}", {"reason": reason, "key": key, "hint": hint})
+
+
+def _cut(value: str) -> str:
+    return repr(value[:_MAX_SHOWN_CHARACTERS])
+
+
+def absolute(path: Path) -> Path:
+    # A daemon's working directory is not the operator's: a relative path would mean another place for each of them.
+    if "\0" in str(path) or not path.is_absolute():
+        raise wrong(f"must be an absolute path, not {_cut(str(path))}")
+    return path
+
+
+def dsn(dsn: SecretStr) -> SecretStr:
+    try:
+        if not dsn.get_secret_value().strip():
+            raise wrong("is empty")
+        conninfo_to_dict(dsn.get_secret_value())
+    except (ProgrammingError, UnicodeError):
+        # libpq's own message quotes parts of the string, so it is neither shown nor chained.
+        raise wrong(
+            "is not a connection string that libpq understands",
+            hint="Write postgresql://user@host/database (in a password, @ is %40 and / is %2F) or host=... dbname=...",
+        ) from None
+    return dsn
+
+
+def role(name: str) -> str:
+    if "\0" in name or len(name.encode()) > _MAX_ROLE_BYTES:
+        raise wrong(f"must be a role name of at most {_MAX_ROLE_BYTES} bytes")
+    return name
+
+
+def endpoint(endpoint: str) -> str:
+    if "://" in endpoint:
+        raise wrong("must be host or host:port, without a scheme", hint="Choose http or https with the secure setting.")
+    if not re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", endpoint):
+        raise wrong("must be host or host:port")
+    return endpoint
+
+
+def bucket(bucket: str) -> str:
+    # The relaxed rule that S3 kept for old buckets; the server has the last word on the strict one.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
+        raise wrong(f"must be a bucket name (3 to 63 letters, digits, dots, dashes), not {_cut(bucket)}")
+    return bucket
+
+
+def prefix(prefix: str) -> str:
+    parts = prefix.split("/")
+    if not all(re.fullmatch(r"[A-Za-z0-9!_.*'()-]+", part) and set(part) != {"."} for part in parts):
+        raise wrong(
+            f"must be key segments joined by single slashes, like datastore-dumps/portal, not {_cut(prefix)}",
+            hint="No slash at either end; letters, digits and ! _ . * ' ( ) - only.",
+        )
+    return prefix
+
+
+def unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise wrong(f"names {value} twice")
+    return values
