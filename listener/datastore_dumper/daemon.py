@@ -53,6 +53,7 @@ class Daemon:
         self._finished = threading.Event()  # no export runs any more, and none will
         self._bell = Bell()
         self._housekeeping_due = threading.Event()
+        self._reported: frozenset[int] = frozenset()
         self._running: dict[int, Future[bool]] = {}
         self._local = threading.local()
         self._workers: list[Worker] = []
@@ -137,7 +138,8 @@ class Daemon:
         if now is None or self._supervisor.stop.is_set():
             return interval
         todo = agenda(pending, self._debounce, now)
-        if todo.unknown:
+        if todo.unknown - self._reported:
+            self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
             self._housekeeping_due.set()
         for each in todo.due:
             if len(self._running) >= self._config.export.concurrency:
@@ -196,7 +198,8 @@ class Daemon:
                 self._reconcile(connection)
                 collect_garbage(connection, self._storage)
                 self._bell.ring()
-                self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds)
+                if not self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds):
+                    self._reported = frozenset()
 
         keep_connected(self._database, "keep house", self._supervisor.stop, work)
 

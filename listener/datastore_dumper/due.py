@@ -39,8 +39,8 @@ class Agenda:
     """Longest overdue first."""
     next_due_in: timedelta | None
     """None: nothing is pending."""
-    unknown: bool
-    """There are changes of tables that are not looked after: reconcile."""
+    unknown: frozenset[int]
+    """Tables with changes that are not looked after, or are gone: reconcile."""
 
 
 def due_at(pending: Pending, debounce: Debounce) -> datetime:
@@ -61,7 +61,7 @@ def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Age
     return Agenda(
         due=tuple(each for at, each in known if at <= now),
         next_due_in=later[0] if later else None,
-        unknown=len(known) < len(all_pending),
+        unknown=frozenset(each.relid for each in all_pending if each.resource_id is None),
     )
 
 

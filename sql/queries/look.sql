@@ -1,15 +1,17 @@
 -- The daemon's look at what there is to do.
 
 -- name: pending
--- One row for each table with changes, and the clock that all its times are by.
+-- One row for each table with changes, and the clock that all its times are by. Without a resource id: a table that
+-- nobody looks after yet, or that is gone.
 SELECT
-    c.relid, r.resource_id, c.first_change_at, c.last_change_at,
+    c.relid, CASE WHEN t.oid IS NOT NULL THEN r.resource_id END, c.first_change_at, c.last_change_at,
     r.lease_until, r.retry_at, clock_timestamp() AS now
 FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at
     FROM datastore_dumper.change GROUP BY relid
 ) AS c
-LEFT JOIN datastore_dumper.resource AS r ON r.relid = c.relid;
+LEFT JOIN datastore_dumper.resource AS r ON r.relid = c.relid
+LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.relid;
 
 -- name: listen
 LISTEN datastore_dumper;
