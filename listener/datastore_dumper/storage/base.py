@@ -6,11 +6,14 @@ object is written once under a key nobody else uses, and never changed. This mod
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from datastore_dumper.errors import StorageError
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class FilePart:
     path: Path
     offset: int
     length: int
+
+    def open(self) -> io.FileIO:
+        """For the storage. Raises `StorageError`: the error of a local file is not one of the storage's own."""
+        try:
+            return io.FileIO(self.path)
+        except OSError as error:
+            raise StorageError(f"the segment file {self.path} cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

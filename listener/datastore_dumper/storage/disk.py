@@ -217,7 +217,7 @@ class DiskStorage:
                 if isinstance(part, BytesPart):
                     write_all(descriptor, part.data)
                 else:
-                    with io.FileIO(part.path) as file:
+                    with part.open() as file:
                         copy_range(file.fileno(), descriptor, part.offset, part.length, str(part.path))
             uploaded += part.length
         return uploaded, reused

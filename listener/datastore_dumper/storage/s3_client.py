@@ -110,6 +110,7 @@ class S3Client:
             self._minio.remove_object(self.settings.bucket, self._name(key))
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
+        """In the order the service has: AWS by the bytes of the keys, SeaweedFS folder by folder."""
         with self._errors(f"listing the bucket {self.settings.bucket!r}"):
             found = self._minio.list_objects(self.settings.bucket, prefix=self._prefix + prefix, recursive=True)
             for item in found:

@@ -150,8 +150,8 @@ class _Writer:
         return WrittenObject(self._key, length, stored.etag, self._uploaded, self._reused)
 
     def _discard(self, upload_id: str) -> None:
-        """Leave nothing under the key: no upload (nor one whose id never arrived), no object (completed unnoticed). If the
-        service is gone there is no point in insisting: `sweep` and the garbage collection do it later."""
+        """Leave nothing under the key: no upload (nor one whose id never arrived), no object (completed unnoticed). If
+        the service is gone there is no point in insisting: `sweep` and the garbage collection do it later."""
         with contextlib.suppress(DumperError):
             if upload_id:
                 with contextlib.suppress(UploadMissingError):
@@ -170,7 +170,7 @@ def _pieces(part: Part) -> Iterator[Piece]:
             yield part if part.length <= _READ_BYTES else BytesPart(part.data[start : start + _READ_BYTES])
     else:
         left = part.length
-        with part.path.open("rb", buffering=0) as file:
+        with part.open() as file:
             file.seek(part.offset)
             while left:
                 data = file.read(min(left, _READ_BYTES))

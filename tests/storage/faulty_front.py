@@ -1,0 +1,133 @@
+"""An HTTP server before the S3 service that passes everything on, except what a test tells it to answer or to lose."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+
+    @property
+    def operation(self) -> str:
+        """The S3 operation, as far as the tests tell them apart."""
+        match self.method:
+            case "POST":
+                return "create" if "uploads" in self.query else "complete"
+            case "PUT" if "partNumber" in self.query:
+                return "copy" if "x-amz-copy-source" in self.headers else "part"
+            case "DELETE" if "uploadId" in self.query:
+                return "abort"
+            case "GET" if self.query.keys() & {"uploads", "list-type"}:
+                return "list"
+        return self.method.lower()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/xml"
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """The headers promise more than the body holds, and the connection ends."""
+
+
+class Lost:
+    """The request is carried out, and the connection closed without an answer."""
+
+
+# Called for each request, in the server's threads: None passes it on.
+Fault = Callable[[Request], "Answer | Lost | None"]
+
+
+class Front:
+    """What came by, and the fault in force."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.endpoint = ""
+        self.fault: Fault = lambda request: None
+        self.requests: list[Request] = []
+
+    def operations(self) -> list[str]:
+        return [request.operation for request in self.requests]
+
+    def fail(self, operation: str, *answers: Answer | Lost) -> None:
+        """These answers, one after the other, to requests of the operation; then they pass."""
+        left = list(answers)
+
+        def fault(request: Request) -> Answer | Lost | None:
+            return left.pop(0) if left and request.operation == operation else None
+
+        self.fault = fault
+
+
+@contextlib.contextmanager
+def front(target: str) -> Iterator[Front]:
+    """A front before `target` (host:port, http)."""
+    state = Front(target)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_request(self) -> None:
+            url = urlsplit(self.path)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.command, url.path, parse_qs(url.query, keep_blank_values=True), headers)
+            body = self.rfile.read(int(headers.get("content-length", "0")))
+            state.requests.append(request)
+            answer = state.fault(request)
+            if isinstance(answer, Answer):
+                self.close_connection = answer.cut
+                self.answer(answer.status, {"Content-Type": answer.content_type, **answer.headers}, answer.body)
+                return
+            upstream = http.client.HTTPConnection(state.target, timeout=60)
+            try:
+                # The Host header is part of the signature, so it stays ours.
+                upstream.request(self.command, self.path, body, headers)
+                response = upstream.getresponse()
+                data = response.read()
+            finally:
+                upstream.close()
+            if isinstance(answer, Lost):
+                self.close_connection = True
+                return
+            self.answer(response.status, dict(response.getheaders()), data)
+
+        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            lengths = {"Content-Length": str(len(body))}
+            for name, value in {**lengths, **headers}.items():
+                if name.lower() not in {"transfer-encoding", "connection"}:
+                    self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_request  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    state.endpoint = f"127.0.0.1:{server.server_address[1]}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
