@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from datastore_dumper.config import load, load_config
+from datastore_dumper.config import Config, load, load_config
 from datastore_dumper.config.fields import Setting
 from datastore_dumper.config.fields import settings as all_settings
 from datastore_dumper.errors import ConfigError
@@ -44,6 +45,22 @@ def test_wrong_file(tmp_path: Path, setting: Setting, form: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file, {})
     assert SECRET not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("number", ["87654321", "8765.4321", "08765432", "8_7654_321", "8765-04-21"])
+@pytest.mark.parametrize("setting", SECRETS, ids=lambda setting: setting.name)
+def test_secret_that_yaml_takes_for_a_number(tmp_path: Path, setting: Setting, number: str) -> None:
+    file = tmp_path / "dumper.yaml"
+    file.write_text(render({**valid_values(), setting.path: number, ("log", "level"): "loud"}).text, encoding="utf-8")
+    message = refusal(file)
+    assert number not in message
+    assert number.replace("_", "") not in message
+
+
+def test_the_models_own_errors_show_none() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate({"database": {"dsn": SECRET, "dsn_file": 3}, "storage": {"s3": {"secret_key": [SECRET]}}})
+    assert SECRET not in str(caught.value)
 
 
 def refused_text(where: str, setting: Setting, text: str, tmp_path: Path) -> str:

@@ -129,6 +129,16 @@ def test_a_wrong_value_that_is_overridden_does_no_harm(tmp_path: Path) -> None:
     assert load_config(file, {"DATASTORE_DUMPER_LOG__LEVEL": "debug"}).log.level == "debug"
 
 
+def test_what_lacks_is_looked_for_in_the_file_first(tmp_path: Path) -> None:
+    file = tmp_path / "dumper.yaml"
+    file.write_text("storage:\n  type: s3\n  s3:\n    region: x\n", encoding="utf-8")
+    environ = {**MINIMAL, "DATASTORE_DUMPER_STORAGE__TYPE": "s3", "DATASTORE_DUMPER_STORAGE__S3__REGION": "y"}
+    assert refusal(file, environ).startswith(f"{file}, line 4, column 5: storage.s3.bucket is missing\n")
+    assert refusal(None, environ).startswith(
+        "environment variable DATASTORE_DUMPER_STORAGE__S3__REGION: storage.s3.buck"
+    )
+
+
 def test_wrong_command_line() -> None:
     assert refusal(None, MINIMAL, {"log.level": "loud"}).startswith("command line: log.level must be one of debug,")
     assert refusal(None, MINIMAL, {"log.loudness": "1"}) == "command line: log.loudness is not a setting"

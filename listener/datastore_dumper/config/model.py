@@ -37,7 +37,6 @@ class Section(BaseModel):
         extra="forbid",
         strict=True,
         validate_default=True,
-        allow_inf_nan=False,
         hide_input_in_errors=True,
     )
 

@@ -50,7 +50,7 @@ def read_text(path: FilePath) -> str:
     if b"\0" in data:
         raise ConfigError(f"{printable(str(path))}: is a binary file", hint="The configuration is YAML in UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(
