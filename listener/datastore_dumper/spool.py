@@ -58,5 +58,7 @@ def _remove_abandoned(root: Path) -> None:
             with (directory / _LOCK).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(directory, ignore_errors=True)
+        except BlockingIOError:
+            continue  # in use
         except OSError as error:
-            log.debug("spool_kept", directory=str(directory), error=str(error))  # in use, or not ours
+            log.warning("spool_kept", directory=str(directory), error=str(error))

@@ -1,0 +1,69 @@
+"""The debounce: when a table is due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datastore_dumper.due import Debounce, Pending, agenda, due_at, retry_delay_seconds
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+seconds = st.floats(min_value=0, max_value=10_000, allow_nan=False)
+times = st.integers(min_value=-10_000, max_value=10_000).map(lambda s: NOW + timedelta(seconds=s))
+maybe_times = st.none() | times
+
+
+@st.composite
+def pendings(draw: st.DrawFn) -> Pending:
+    first, last = sorted((draw(times), draw(times)))
+    return Pending(
+        relid=draw(st.integers(1, 50)),
+        resource_id=draw(st.none() | st.just("a")),
+        first_change_at=first,
+        last_change_at=last,
+        lease_until=draw(maybe_times),
+        retry_at=draw(maybe_times),
+    )
+
+
+@given(pendings(), seconds, seconds)
+def test_a_burst_waits_for_quiet_but_no_longer_than_the_max_delay(pending: Pending, quiet: float, delay: float) -> None:
+    due = due_at(pending, Debounce(quiet, delay))
+    free = max([t for t in (pending.lease_until, pending.retry_at) if t is not None], default=due)
+    assert due <= max(pending.first_change_at + timedelta(seconds=delay), free)
+    assert due <= max(pending.last_change_at + timedelta(seconds=quiet), free)
+    assert due >= min(
+        pending.first_change_at + timedelta(seconds=delay), pending.last_change_at + timedelta(seconds=quiet)
+    )
+    assert all(due >= bound for bound in (pending.lease_until, pending.retry_at) if bound is not None)
+
+
+@given(st.lists(pendings()), seconds, seconds)
+def test_the_agenda_loses_nothing(pending: list[Pending], quiet: float, delay: float) -> None:
+    debounce = Debounce(quiet, delay)
+    todo = agenda(pending, debounce, NOW)
+    known = [each for each in pending if each.resource_id is not None]
+    later = [each for each in known if each not in todo.due]
+    assert all(due_at(each, debounce) <= NOW for each in todo.due)
+    assert all(due_at(each, debounce) > NOW for each in later)
+    assert sorted(map(id, [*todo.due, *later])) == sorted(map(id, known)) or len(todo.due) + len(later) == len(known)
+    assert todo.unknown == {each.relid for each in pending if each.resource_id is None}
+    if later:
+        assert todo.next_due_in == min(due_at(each, debounce) for each in later) - NOW
+    else:
+        assert todo.next_due_in is None
+
+
+def test_the_longest_overdue_comes_first() -> None:
+    early = Pending(1, "a", NOW - timedelta(hours=2), NOW - timedelta(hours=2), None, None)
+    late = Pending(2, "b", NOW - timedelta(hours=1), NOW - timedelta(hours=1), None, None)
+    assert [each.relid for each in agenda([late, early], Debounce(5, 10), NOW).due] == [1, 2]
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_retries_grow_to_the_cap_and_are_jittered(attempts: int, jitter: float) -> None:
+    delay = retry_delay_seconds(attempts, 5, 600, jitter)
+    unjittered = min(5 * 2 ** min(attempts, 30), 600)
+    assert unjittered / 2 <= delay <= unjittered
