@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from datastore_dumper.config import Config, load_config
+from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.database import Database
 
 config_option = click.option(
@@ -16,7 +17,7 @@ config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    envvar="DATASTORE_DUMPER_CONFIG",
+    envvar=CONFIG_FILE_VARIABLE,
     show_envvar=True,
     help="The configuration file (YAML). Without one, everything comes from the environment.",
 )
@@ -24,8 +25,7 @@ config_option = click.option(
 
 def read_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
     """The configuration of this process. Raises `ConfigError`."""
-    environ = {name: value for name, value in os.environ.items() if name != "DATASTORE_DUMPER_CONFIG"}
-    return load_config(path, environ, overrides or {})
+    return load_config(path, os.environ, overrides or {})
 
 
 def database_of(config: Config) -> Database:
