@@ -81,28 +81,32 @@ def test_a_copy_names_its_source_and_its_etag(s3_through: Through, faulty: Front
 
 
 def test_a_failed_part_stops_the_source(s3_through: Through, faulty: Front) -> None:
-    read = 0
-    closed = threading.Event()
+    """Long before the next part is full, so that no snapshot is held for a file that will not be."""
+    refused, stopped = threading.Event(), threading.Event()
 
     def source() -> Iterator[Part]:
-        nonlocal read
         try:
-            for _ in range(200):
-                read += 1
-                yield BytesPart(bytes(MIB))
-        finally:
-            closed.set()
+            yield BytesPart(bytes(2 * PART + 1))
+            assert refused.wait(30)
+            for _ in range(2000):
+                yield BytesPart(b"x")
+                stopped.wait(0.005)
+        except GeneratorExit:
+            stopped.set()
+            raise
 
     def refuse_second(request: Request) -> Answer | None:
-        return DENIED if request.query.get("partNumber") == ["2"] else None
+        if request.query.get("partNumber") != ["2"]:
+            return None
+        refused.set()
+        return DENIED
 
     faulty.fault = refuse_second
-    storage = s3_through(faulty, parallel_parts=2)
+    storage = s3_through(faulty)
     with pytest.raises(PermissionDeniedError, match=r"part 2 of 't/1/t\.csv'"):
         storage.write(KEY, source(), HEADERS)
-    assert closed.is_set()
-    # Part 2, those on their way beside it, the one in hand, and what came in until its answer was there.
-    assert read <= 30
+    assert stopped.is_set()
+    assert "3" not in [number for request in faulty.requests for number in request.query.get("partNumber", [])]
     assert uploads(storage) == []
     with pytest.raises(ObjectMissingError):
         storage.stat(KEY)
@@ -175,12 +179,28 @@ def test_an_error_with_status_200_on_copy_is_one(s3_through: Through, faulty: Fr
     assert [stored.key for stored in storage.list()] == ["t/0/t.csv", KEY]
 
 
-def test_a_lost_answer_to_a_completion_that_worked(s3_through: Through, faulty: Front) -> None:
-    faulty.fail("complete", Lost())
+NO_UPLOAD = Answer(404, b"<Error><Code>NoSuchUpload</Code></Error>")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[Lost()], [Lost(), NO_UPLOAD], [Lost()] * 4, [Lost(), SLOW_DOWN, SLOW_DOWN, SLOW_DOWN]],
+    ids=["repeated", "no such upload", "lost for good", "busy since"],
+)
+def test_a_lost_answer_to_a_completion_that_worked(
+    s3_through: Through, faulty: Front, answers: list[Answer | Lost]
+) -> None:
+    faulty.fail("complete", *answers)
     storage = s3_through(faulty)
     written = storage.write(KEY, [BytesPart(bytes(2 * PART))], HEADERS)
     assert storage.stat(KEY).etag == written.etag
     assert written.length == 2 * PART
+
+
+def test_an_upload_that_somebody_aborted(s3_through: Through, faulty: Front) -> None:
+    faulty.fail("complete", NO_UPLOAD)
+    with pytest.raises(StorageError, match="NoSuchUpload"):
+        s3_through(faulty).write(KEY, [BytesPart(bytes(2 * PART))], HEADERS)
 
 
 @pytest.mark.parametrize("operation", ["create", "put", "part", "head"])

@@ -49,6 +49,12 @@ class S3Client:
             self._prefix = clean_prefix(settings.prefix)
         except ValueError as error:
             raise ConfigError(f"storage.s3.prefix {settings.prefix!r} is not valid: {error}") from None
+        for name in ("endpoint", "public_endpoint"):
+            if "://" in getattr(settings, name):
+                raise ConfigError(
+                    f"storage.s3.{name} {getattr(settings, name)!r} has a scheme",
+                    hint="Give host:port alone; storage.s3.secure (or public_secure) chooses https or http.",
+                )
         public_secure = settings.secure if settings.public_secure is None else settings.public_secure
         credentials = credentials_of(settings)
         region = settings.region or _region_of(settings.endpoint, settings.secure)
@@ -217,11 +223,6 @@ class S3Client:
         return etag
 
     def _connect(self, setting: str, endpoint: str, secure: bool, region: str, credentials: Provider) -> Minio:
-        if "://" in endpoint:
-            raise ConfigError(
-                f"{setting} {endpoint!r} has a scheme",
-                hint="Give host:port alone; storage.s3.secure says http or https.",
-            )
         try:
             client = Minio(endpoint, secure=secure, region=region, credentials=credentials, http_client=self._pool())
         except ValueError as error:

@@ -57,7 +57,7 @@ class S3Settings:
     part_bytes: int = 16 * MIB
     """Size of an uploaded part; grows where 10,000 of them would not do."""
     parallel_parts: int = 3
-    """Parts on their way at once. Memory: about (parallel_parts + 2) * part_bytes."""
+    """Parts on their way at once. Memory: about (parallel_parts + 3) * part_bytes."""
 
 
 def open_storage(settings: DiskSettings | S3Settings) -> Storage:
