@@ -27,7 +27,7 @@ class DatastoreDumperPlugin(p.SingletonPlugin):  # type: ignore[misc]
     portal: Portal
     """Set by `configure`, so before the first request."""
 
-    def update_config(self, config: Any) -> None:  # noqa: ARG002 - the interface's signature
+    def update_config(self, config: Any) -> None:
         """Raises `CkanConfigurationException` if CKAN would route dumps past us."""
         try:
             # First registered wins, and CKAN registers blueprints in this order (flask_app.py).

@@ -30,8 +30,10 @@ class Portal:
         self._warned: set[str] = set()
         self.public_tables: Collection[str] = config.get("ckan.datastore.public_table_search") or _PUBLIC_TABLES
         """Names that CKAN's dump asks no authorization for."""
-        self.identity_headers: tuple[str, ...] = ("Cookie", config["apitoken_header_name"])
-        """The request headers that say who is asking."""
+        # 2.10 has the setting under its older name, and falls back on Authorization (ckan/views/__init__.py).
+        token_header = config.get("apitoken_header_name") or config.get("apikey_header_name")
+        self.identity_headers: tuple[str, ...] = ("Cookie", "Authorization", *([token_header] if token_header else []))
+        """The request headers that say who is asking. One may be there twice."""
 
     @cached_property
     def settings(self) -> Settings:
