@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -34,13 +35,13 @@ def _running(pid: int) -> bool:
 
 
 @pytest.fixture
-def base(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty directory for temporary files, which the server's user can reach too."""
     path = Path("/tmp") / f"pytest-{os.getpid()}-{tmp_path_factory.getbasetemp().name}"
     path.mkdir(mode=0o711)
     monkeypatch.setenv("TMPDIR", str(path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    yield path  # type: ignore[misc]
+    yield path
     shutil.rmtree(path)
 
 
