@@ -25,11 +25,11 @@ from ckanext.datastore_dumper.settings import PREFIX, one_line
 from datastore_dumper.errors import DumperError
 from datastore_dumper.storage.base import ObjectHeaders
 
-__all__ = ["datastore_dumper"]
+__all__ = ["blueprint"]
 
 log = logging.getLogger(__name__)
 
-datastore_dumper = Blueprint("datastore_dumper", __name__)
+blueprint = Blueprint("datastore_dumper", __name__)
 
 
 class LeftToCkanError(Exception):
@@ -111,4 +111,4 @@ def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> Publi
     return file
 
 
-datastore_dumper.add_url_rule("/datastore/dump/<resource_id>", view_func=dump)
+blueprint.add_url_rule("/datastore/dump/<resource_id>", view_func=dump)
