@@ -10,9 +10,7 @@ from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.s3 import S3Storage
 from datastore_dumper.storage.settings import DiskSettings, S3Settings, open_storage
 from tests.storage.faulty_front import Front, front
-from tests.support.seaweedfs import S3Server, s3_bucket, s3_server
-
-__all__ = ["s3_bucket", "s3_server"]
+from tests.support.seaweedfs import S3Server
 
 
 @pytest.fixture

@@ -90,36 +90,43 @@ def _run_weed(weed: str) -> Iterator[S3Server]:
         config = Path(name) / "s3.json"
         config.touch(0o600)
         config.write_text(_identities(*keys))
-        process, endpoint = _start_weed(weed, Path(name), config)
+        process, ports = _start_weed(weed, Path(name), config)
         try:
-            yield S3Server(endpoint, *keys)
+            yield S3Server(f"127.0.0.1:{ports[0]}", *keys)
         finally:
             # Its orderly stop takes seconds, and nothing of it is kept.
-            process.kill()
-            process.wait()
+            _kill_weed(process, ports)
 
 
-def _start_weed(weed: str, directory: Path, config: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start_weed(weed: str, directory: Path, config: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """The process and its ports, S3's first."""
     log = directory / "weed.log"
     for _ in range(_START_TRIES):
-        s3, master, volume, filer = _free_ports(4)
+        ports = s3, master, volume, filer, admin = _free_ports(5)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
                     weed, "-logtostderr=true", "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     f"-s3.port={s3}", f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
                     "-s3.port.lance=0", f"-master.port={master}", "-master.telemetry=false", f"-volume.port={volume}",
-                    f"-filer.port={filer}", "-webdav=false", "-admin.ui=false",
+                    f"-filer.port={filer}", "-webdav=false", f"-admin.port={admin}", "-admin.ui=false",
                 ],
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=directory,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
-        endpoint = f"127.0.0.1:{s3}"
-        if _wait_ready(endpoint, process):
-            return process, endpoint
-        process.kill()
-        process.wait()
+        if _wait_ready(f"127.0.0.1:{s3}", process):
+            return process, ports
+        _kill_weed(process, ports)
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def _kill_weed(process: subprocess.Popen[bytes], ports: list[int]) -> None:
+    process.kill()
+    process.wait()
+    for port in ports:
+        for socket_port in (port, port + _GRPC_OFFSET):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{socket_port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
