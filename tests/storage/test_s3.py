@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from datastore_dumper.errors import (
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders
 from datastore_dumper.storage.s3 import S3Storage
 from datastore_dumper.storage.settings import S3Settings, open_storage
-from tests.storage.faulty_front import Answer, Front
+from tests.storage.faulty_front import Answer, Front, front
 from tests.support.seaweedfs import S3Server
 
 HEADERS = ObjectHeaders("text/csv; charset=utf-8", 'täble "1" (2).csv')
@@ -196,6 +198,41 @@ def test_what_https_to_an_http_server_says(s3: S3Storage) -> None:
     with pytest.raises(ConfigError, match="cannot be reached") as error:
         S3Storage(dataclasses.replace(s3.settings, secure=True)).check()
     assert "storage.s3.secure" in error.value.hint
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Self-signed, for 127.0.0.1, with its key in the same file."""
+    path = tmp_path / "server.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make a certificate with")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=storage"
+    subprocess.run(
+        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "cert.pem"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return path
+
+
+def test_https_with_an_authority_of_ones_own(s3: S3Storage, certificate: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with front(s3.settings.endpoint, tls) as state:
+        settings = dataclasses.replace(s3.settings, endpoint=state.endpoint, secure=True, part_bytes=5 << 20)
+        with pytest.raises(ConfigError, match="CERTIFICATE_VERIFY_FAILED") as error:
+            S3Storage(settings).check()
+        assert "storage.s3.ca_file" in error.value.hint
+        trusting = S3Storage(dataclasses.replace(settings, ca_file=certificate.with_name("cert.pem")))
+        trusting.check()
+        assert trusting.write("t/1/t.csv", [BytesPart(bytes(11 << 20))], HEADERS).length == 11 << 20
+        puts = [request for request in state.requests if request.operation in {"put", "part"}]
+        assert len(puts) == 4
+        # TLS protects the payload, which is hashed once, not twice.
+        assert {request.headers["x-amz-content-sha256"] for request in puts} == {"UNSIGNED-PAYLOAD"}
+        assert all("content-md5" in request.headers for request in puts)
 
 
 @pytest.mark.parametrize(
