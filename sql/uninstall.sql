@@ -20,6 +20,11 @@ BEGIN
     IF daemon IS NOT NULL AND writer IS NOT NULL AND pg_has_role(writer, 'USAGE') AND daemon <> writer THEN
         EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public REVOKE SELECT ON TABLES FROM %I', writer, daemon);
     END IF;
+    IF daemon IS NOT NULL AND EXISTS (
+        SELECT FROM datastore_dumper.setting WHERE name = 'granted_use_of_public' AND value = daemon
+    ) THEN
+        EXECUTE format('REVOKE USAGE ON SCHEMA public FROM %I', daemon);
+    END IF;
     DROP SCHEMA datastore_dumper CASCADE;
     IF owner = 'datastore_dumper_owner' THEN
         BEGIN

@@ -66,6 +66,7 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
         read_sql("install/3_privileges.sql"),
         "RESET ROLE;",
         read_sql("install/4_event_triggers.sql"),
+        read_sql("install/5_schema_public.sql"),
         "COMMIT;",
     ]
     return "\n\n".join(piece.strip() for piece in pieces) + "\n"

@@ -7,68 +7,74 @@ import threading
 import psycopg
 import pytest
 
-from datastore_dumper.install import Roles, install
-from tests.support.database import TestDatabase, installed_roles
+from datastore_dumper.install import install
 from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+from tests.support.postgres import ScratchDatabase
 
 WHOLE = -1
 
 
 @pytest.fixture
-def writer(database: TestDatabase):
-    install(database.handle(), installed_roles())
+def writer(database: ScratchDatabase):
+    install(handle(database), ROLES)
     with database.connect("ckan_write") as connection:
         create_table(connection, "t", {"a": "text"})
         forget(database)
         yield connection
 
 
-def forget(database: TestDatabase) -> None:
+def forget(database: ScratchDatabase) -> None:
     with database.connect() as admin:
         admin.execute("DELETE FROM datastore_dumper.change")
 
 
-def buckets(database: TestDatabase) -> list[int]:
+def buckets(database: ScratchDatabase) -> list[int]:
     """The buckets of all committed change rows, one entry for each transaction."""
     with database.connect() as admin:
-        return [b for (b,) in admin.execute("SELECT bucket FROM datastore_dumper.change ORDER BY bucket, xid").fetchall()]
+        return [
+            b for (b,) in admin.execute("SELECT bucket FROM datastore_dumper.change ORDER BY bucket, xid").fetchall()
+        ]
 
 
-@pytest.mark.parametrize(("statement", "expected"), [
-    ("INSERT INTO t (_id, a) VALUES (1, 'x')", [0]),
-    ("INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(8190, 16385) i", [0, 1, 2]),
-    ("INSERT INTO t (a) SELECT 'x' WHERE false", []),
-    ("UPDATE t SET a = 'y' WHERE _id = 20000", [2]),
-    ("UPDATE t SET a = 'y' WHERE false", []),
-    ("UPDATE t SET _id = 1000000 WHERE _id = 20000", [2, 122]),
-    ("DELETE FROM t WHERE _id = 20000", [2]),
-    ("DELETE FROM t WHERE false", []),
-    ("WITH gone AS (DELETE FROM t WHERE _id = 20000 RETURNING *) SELECT count(*) FROM gone", [2]),
-    ("INSERT INTO t (_id, a) VALUES (20000, 'z') ON CONFLICT (_id) DO UPDATE SET a = excluded.a", [2]),
-    ("INSERT INTO t (_id, a) VALUES (20000, 'z') ON CONFLICT DO NOTHING", []),
-    ("INSERT INTO t (_id, a) VALUES (-8193, 'x')", [-2]),
-    ("TRUNCATE t RESTART IDENTITY", [WHOLE]),
-    ("ALTER TABLE t ADD COLUMN b text", [WHOLE]),
-    ("COMMENT ON COLUMN t.a IS 'x'", [WHOLE]),
-    ("DROP TABLE t", [WHOLE]),
-    ("CREATE INDEX ON t (a)", []),
-    ("SELECT * FROM t", []),
-])
-def test_buckets_of_a_statement(writer, database: TestDatabase, statement: str, expected: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("INSERT INTO t (_id, a) VALUES (1, 'x')", [0]),
+        ("INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(8190, 16385) i", [0, 1, 2]),
+        ("INSERT INTO t (a) SELECT 'x' WHERE false", []),
+        ("UPDATE t SET a = 'y' WHERE _id = 20000", [2]),
+        ("UPDATE t SET a = 'y' WHERE false", []),
+        ("UPDATE t SET _id = 1000000 WHERE _id = 20000", [2, 122]),
+        ("DELETE FROM t WHERE _id = 20000", [2]),
+        ("DELETE FROM t WHERE false", []),
+        ("WITH gone AS (DELETE FROM t WHERE _id = 20000 RETURNING *) SELECT count(*) FROM gone", [2]),
+        ("INSERT INTO t (_id, a) VALUES (20000, 'z') ON CONFLICT (_id) DO UPDATE SET a = excluded.a", [2]),
+        ("INSERT INTO t (_id, a) VALUES (20000, 'z') ON CONFLICT DO NOTHING", []),
+        ("INSERT INTO t (_id, a) VALUES (-8193, 'x')", [-2]),
+        ("TRUNCATE t RESTART IDENTITY", [WHOLE]),
+        ("ALTER TABLE t ADD COLUMN b text", [WHOLE]),
+        ("COMMENT ON COLUMN t.a IS 'x'", [WHOLE]),
+        ("DROP TABLE t", [WHOLE]),
+        ("CREATE INDEX ON t (a)", []),
+        ("SELECT * FROM t", []),
+    ],
+)
+def test_buckets_of_a_statement(writer, database: ScratchDatabase, statement: str, expected: list[int]) -> None:
     writer.execute("INSERT INTO t (_id, a) VALUES (20000, 'x')")
     forget(database)
     writer.execute(statement)
     assert buckets(database) == expected
 
 
-def test_copy(writer, database: TestDatabase) -> None:
+def test_copy(writer, database: ScratchDatabase) -> None:
     with writer.cursor().copy("COPY t (_id, a) FROM STDIN") as copy:
         for number in range(10_000):
             copy.write_row((number, "x"))
     assert buckets(database) == [0, 1]
 
 
-def test_copy_freeze_after_truncate(writer, database: TestDatabase) -> None:
+def test_copy_freeze_after_truncate(writer, database: ScratchDatabase) -> None:
     with writer.transaction():
         writer.execute("TRUNCATE t")
         with writer.cursor().copy("COPY t (_id, a) FROM STDIN WITH (FORMAT csv, FREEZE 1)") as copy:
@@ -76,7 +82,7 @@ def test_copy_freeze_after_truncate(writer, database: TestDatabase) -> None:
     assert buckets(database) == [WHOLE, 0]
 
 
-def test_one_row_for_a_transaction_and_bucket(writer, database: TestDatabase) -> None:
+def test_one_row_for_a_transaction_and_bucket(writer, database: ScratchDatabase) -> None:
     with writer.transaction():
         for _ in range(50):
             writer.execute("INSERT INTO t (a) VALUES ('x')")
@@ -84,21 +90,21 @@ def test_one_row_for_a_transaction_and_bucket(writer, database: TestDatabase) ->
     assert buckets(database) == [0, 0]
 
 
-def test_savepoints_and_rollback(writer, database: TestDatabase) -> None:
+def test_savepoints_and_rollback(writer, database: ScratchDatabase) -> None:
     with writer.transaction():
-        with pytest.raises(ZeroDivisionError), writer.transaction():
+        with writer.transaction():
             writer.execute("INSERT INTO t (_id, a) VALUES (1, 'x')")
             writer.execute("INSERT INTO t (_id, a) VALUES (100000, 'x')")
-            raise ZeroDivisionError
+            raise psycopg.Rollback
         writer.execute("INSERT INTO t (_id, a) VALUES (1, 'x')")
     assert buckets(database) == [0]
-    with pytest.raises(ZeroDivisionError), writer.transaction():
+    with writer.transaction():
         writer.execute("TRUNCATE t")
-        raise ZeroDivisionError
+        raise psycopg.Rollback
     assert buckets(database) == [0]
 
 
-def test_replica_mode_is_recorded_too(writer, database: TestDatabase) -> None:
+def test_replica_mode_is_recorded_too(writer, database: ScratchDatabase) -> None:
     with database.connect() as restore:
         restore.execute("SET session_replication_role = replica")
         restore.execute("INSERT INTO t (a) VALUES ('x')")
@@ -106,7 +112,7 @@ def test_replica_mode_is_recorded_too(writer, database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
-def test_concurrent_writers_never_wait_for_each_other(writer, database: TestDatabase, level: str) -> None:
+def test_concurrent_writers_never_wait_for_each_other(writer, database: ScratchDatabase, level: str) -> None:
     """Both ring, both record; the second commits while the first is still open."""
     with database.connect("ckan_write") as first, database.connect("ckan_write") as second:
         for connection in (first, second):
@@ -120,10 +126,11 @@ def test_concurrent_writers_never_wait_for_each_other(writer, database: TestData
     assert len(buckets(database)) == 2
 
 
-def test_a_burst_rings_a_few_times_only(writer, database: TestDatabase) -> None:
+def test_a_burst_rings_a_few_times_only(writer, database: ScratchDatabase) -> None:
     rings = 0
     with database.connect() as listener:
         listener.execute("LISTEN datastore_dumper")
+        listener.execute("UPDATE datastore_dumper.doorbell SET rang_at = '-infinity'")
         started = listener.execute("SELECT clock_timestamp()").fetchone()
         for _ in range(200):
             writer.execute("INSERT INTO t (a) VALUES ('x')")
@@ -136,7 +143,7 @@ def test_a_burst_rings_a_few_times_only(writer, database: TestDatabase) -> None:
         assert 1 <= rings <= (ended[0] - started[0]).total_seconds() / 0.25 + 1
 
 
-def test_notify_can_be_switched_off_for_two_phase_commit(writer, database: TestDatabase) -> None:
+def test_notify_can_be_switched_off_for_two_phase_commit(writer, database: ScratchDatabase) -> None:
     with database.connect() as listener:
         listener.execute("LISTEN datastore_dumper")
         writer.execute("SET datastore_dumper.notify = off")
@@ -145,7 +152,7 @@ def test_notify_can_be_switched_off_for_two_phase_commit(writer, database: TestD
     assert buckets(database) == [0]
 
 
-def test_an_id_that_is_no_number_any_more_does_not_fail_the_write(writer, database: TestDatabase) -> None:
+def test_an_id_that_is_no_number_any_more_does_not_fail_the_write(writer, database: ScratchDatabase) -> None:
     writer.execute("INSERT INTO t (_id, a) VALUES (1, 'x')")
     writer.execute("ALTER TABLE t ALTER COLUMN _id DROP DEFAULT, ALTER COLUMN _id TYPE text")
     forget(database)
@@ -157,7 +164,7 @@ def test_an_id_that_is_no_number_any_more_does_not_fail_the_write(writer, databa
     assert len(buckets(database)) >= 3
 
 
-def test_an_id_may_be_null(writer, database: TestDatabase) -> None:
+def test_an_id_may_be_null(writer, database: ScratchDatabase) -> None:
     writer.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER COLUMN _id DROP NOT NULL")
     forget(database)
     writer.execute("INSERT INTO t (_id, a) VALUES (NULL, 'x')")
@@ -176,7 +183,7 @@ def test_a_writer_without_rights_on_the_schema_writes(writer) -> None:
             writer.execute(forbidden)
 
 
-def test_shadowed_names_do_not_reach_the_functions(writer, database: TestDatabase) -> None:
+def test_shadowed_names_do_not_reach_the_functions(writer, database: ScratchDatabase) -> None:
     """A writer puts operators, functions and tables of its own first in its search path; ours do not see them."""
     writer.execute("CREATE SCHEMA evil AUTHORIZATION ckan_write") if _may_create_schema(writer) else None
     writer.execute("CREATE TEMP TABLE change (relid oid, xid xid8, bucket bigint)")
@@ -196,7 +203,7 @@ def _may_create_schema(connection) -> bool:
     return bool(row and row[0])
 
 
-def test_a_doorbell_held_by_a_long_transaction_stops_nobody(writer, database: TestDatabase) -> None:
+def test_a_doorbell_held_by_a_long_transaction_stops_nobody(writer, database: ScratchDatabase) -> None:
     with database.connect() as holder, holder.transaction():
         holder.execute("SELECT FROM datastore_dumper.doorbell FOR UPDATE")
         done = threading.Event()
