@@ -197,7 +197,9 @@ def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
                 break
             yield bytes(data)
         finished = True
-        while (end := pgconn.get_result()) is not None:
+        # The rows may end because of an error: the result that follows tells. The last result is always None.
+        ends = list(iter(pgconn.get_result, None))
+        for end in ends:
             if end.status == pq.ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(end)
     finally:

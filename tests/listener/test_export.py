@@ -1,0 +1,205 @@
+"""Exports under a snapshot: what comes between must never tear a file, and the export must never keep a lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from datastore_dumper.database import Connection
+from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
+from datastore_dumper.export import SegmentFile, SegmentReader, TableState, hold_snapshot
+from datastore_dumper.formats import Compat, file_format
+from datastore_dumper.install import install
+from datastore_dumper.plan import Fresh
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+from tests.support.postgres import ScratchDatabase
+
+ROWS = 20_000
+
+
+class Bench:
+    """A table of 20,000 rows, a writer, and an export of it step by step."""
+
+    def __init__(self, database: ScratchDatabase, directory: Path) -> None:
+        self.database = database
+        self.directory = directory
+        self.stop = threading.Event()
+        self.writer = database.connect("ckan_write")
+        self.holder, self.segment, self.witness = (handle(database, "dumper").connect(p) for p in "abc")
+        create_table(self.writer, "t", {"a": "text", "b": "text"})
+        self.writer.execute(f"INSERT INTO t (a, b) SELECT 'a' || i, 'b' || i FROM generate_series(1, {ROWS}) i")
+        row = self.writer.execute("SELECT 't'::regclass::oid::int").fetchone()
+        assert row is not None
+        self.relid: int = row[0]
+
+    def export(
+        self, state: TableState, part: Fresh = Fresh(None, None), progress: Callable[[int], None] = lambda _: None
+    ) -> SegmentFile:
+        reader = SegmentReader(self.segment, self.witness, state, Compat(), (), 0.3, self.stop)
+        return reader.export(file_format("csv").format, part, self.directory / f"segment-{part.first}", progress)
+
+    def close(self) -> None:
+        for connection in (self.writer, self.holder, self.segment, self.witness):
+            connection.close()
+
+
+@pytest.fixture
+def bench(database: ScratchDatabase, tmp_path: Path) -> Iterator[Bench]:
+    install(handle(database), ROLES)
+    made = Bench(database, tmp_path)
+    yield made
+    made.close()
+
+
+def test_later_commits_are_not_in_the_file_nor_in_what_is_forgotten(bench: Bench) -> None:
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        bench.writer.execute("UPDATE t SET a = 'late'")
+        bench.writer.execute("INSERT INTO t (a) VALUES ('late')")
+        exported = bench.export(state)
+    assert exported.rows == ROWS
+    assert b"late" not in exported.path.read_bytes()
+    left = set(bench.witness.execute("SELECT xid::text, bucket FROM datastore_dumper.change").fetchall())
+    assert len(left - set(state.changes)) > 0
+    assert set(state.changes) < left
+
+
+def test_ranges_put_together_are_the_whole(bench: Bench) -> None:
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        whole = bench.export(state)
+        parts = [bench.export(state, part) for part in (Fresh(-5, 0), Fresh(1, 1), Fresh(2, 9), Fresh(10, 400_000))]
+    assert b"".join(part.path.read_bytes() for part in parts) == whole.path.read_bytes()
+    assert sum(part.rows for part in parts) == whole.rows == ROWS
+    assert [part.rows for part in parts] == [8191, 8192, ROWS - 16383, 0]
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "TRUNCATE t",
+        "BEGIN; TRUNCATE t; INSERT INTO t (a) VALUES ('new'); COMMIT",
+        "ALTER TABLE t ALTER COLUMN a TYPE varchar(10)",
+        "ALTER TABLE t ALTER COLUMN _id TYPE bigint",
+        "ALTER TABLE t RENAME COLUMN b TO c",
+        "ALTER TABLE t DROP COLUMN b",
+        "ALTER TABLE t ADD COLUMN c text",
+        "BEGIN; ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b; COMMIT",
+        "COMMENT ON COLUMN t.a IS 'other'",
+        "ALTER TABLE t RENAME TO u",
+        "DROP TABLE t",
+        "DROP TABLE t; CREATE TABLE t (_id serial PRIMARY KEY, a text, b text)",
+    ],
+)
+def test_ddl_between_snapshot_and_segment_is_noticed(bench: Bench, ddl: str) -> None:
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        for statement in ddl.split("; "):
+            bench.writer.execute(statement.encode())
+        with pytest.raises(TableChangedError):
+            bench.export(state)
+    assert bench.segment.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_truncate_between_filenode_and_snapshot_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datastore_dumper import export
+
+    original = export._filenode
+
+    def filenode_then_truncate(connection: Connection, relid: int) -> int | None:
+        found = original(connection, relid)
+        bench.writer.execute("TRUNCATE t")
+        return found
+
+    monkeypatch.setattr(export, "_filenode", filenode_then_truncate)
+    with hold_snapshot(bench.holder, bench.relid) as state, pytest.raises(TableChangedError):
+        bench.export(state)
+
+
+def test_the_table_is_locked_during_a_segment_only(bench: Bench) -> None:
+    bench.writer.execute("SET lock_timeout = '300ms'")
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        bench.export(state, Fresh(0, 0))
+        bench.writer.execute("BEGIN")
+        bench.writer.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        bench.writer.execute("ROLLBACK")
+
+        def try_to_truncate(rows: int) -> None:
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                bench.writer.execute("TRUNCATE t")
+
+        bench.export(state, Fresh(1, 1), try_to_truncate)
+
+
+def test_a_lock_that_is_not_to_be_had(bench: Bench) -> None:
+    with hold_snapshot(bench.holder, bench.relid) as state, bench.writer.transaction():
+        bench.writer.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(GaveWayError, match="locked by somebody else"):
+            bench.export(state)
+
+
+def test_broken_off_the_connection_stays_usable(bench: Bench) -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def break_off(rows: int) -> None:
+        raise BrokenOffError
+
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        with pytest.raises(BrokenOffError):
+            bench.export(state, Fresh(0, 0), break_off)
+        bench.stop.set()
+        with pytest.raises(ExportError, match="the daemon stops"):
+            bench.export(state, Fresh(1, 1))
+        bench.stop.clear()
+        assert bench.export(state, Fresh(2, 2)).rows == ROWS - 16383
+    assert bench.segment.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_backend_that_dies_is_an_error_and_no_short_file(bench: Bench) -> None:
+    with bench.database.connect() as admin:
+
+        def kill(rows: int) -> None:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [bench.segment.info.backend_pid])
+
+        bench.writer.execute("INSERT INTO t (a) SELECT repeat('x', 1000) FROM generate_series(1, 30000)")
+        with hold_snapshot(bench.holder, bench.relid) as state, pytest.raises(psycopg.OperationalError):
+            bench.export(state, progress=kill)
+
+
+def test_an_error_in_the_middle_of_a_copy_is_an_error(bench: Bench) -> None:
+    """A value that cannot be shown: the rows before it have been sent already."""
+    with bench.database.connect() as admin:
+        admin.execute("CREATE FUNCTION fails(text) RETURNS text LANGUAGE sql AS 'SELECT (1 / (length($1) - 3))::text'")
+        admin.execute("CREATE VIEW v AS SELECT _id, fails(a) AS a FROM t")
+        connection = bench.segment
+        from datastore_dumper.export import copy_out
+
+        admin.execute("GRANT SELECT ON v TO dumper")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            list(copy_out(connection, "COPY (SELECT * FROM v ORDER BY _id DESC) TO STDOUT (FORMAT csv)"))
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_settings_of_ckans_read_role_show_in_the_bytes(bench: Bench) -> None:
+    bench.writer.execute("CREATE TABLE times (_id int, t timestamptz, d date, i interval, f float8, b bytea)")
+    bench.writer.execute(
+        "INSERT INTO times VALUES (1, '2024-01-02 03:04:05+00', '2024-01-02', '1 day 2 hours', 0.1::float4, 'ab')"
+    )
+    row = bench.writer.execute("SELECT 'times'::regclass::oid::int").fetchone()
+    assert row is not None
+    settings = (
+        ("timezone", "Asia/Tokyo"),
+        ("datestyle", "SQL, DMY"),
+        ("intervalstyle", "iso_8601"),
+        ("bytea_output", "escape"),
+    )
+    with hold_snapshot(bench.holder, row[0]) as state:
+        reader = SegmentReader(bench.segment, bench.witness, state, Compat(), settings, 1, bench.stop)
+        exported = reader.export(
+            file_format("csv").format, Fresh(None, None), bench.directory / "times", lambda _: None
+        )
+    # The style is ISO whatever the role says: psycopg2 sees to that for CKAN.
+    assert exported.path.read_bytes() == b"1,2024-01-02 12:04:05+09,2024-01-02,P1DT2H,0.10000000149011612,ab\n"

@@ -1,0 +1,151 @@
+"""Leases and publishing: whoever lost the table publishes nothing, and what is announced is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from datastore_dumper.database import Connection
+from datastore_dumper.errors import ExportError, LeaseLostError
+from datastore_dumper.export import TableState, hold_snapshot
+from datastore_dumper.install import install
+from datastore_dumper.lease import Lease, Leases, release
+from datastore_dumper.manifest import Manifest, Segment, sha256_of
+from datastore_dumper.publish import NewFile, announce, publish, published_files
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+from tests.support.postgres import ScratchDatabase
+
+
+@dataclass
+class Stage:
+    """A table t, the daemon's connection, and the row of t."""
+
+    database: ScratchDatabase
+    connection: Connection
+    writer: Connection
+    relid: int
+
+    def claim(self, leases: Leases) -> Lease:
+        lease = leases.claim(self.connection, self.relid)
+        assert lease is not None
+        return lease
+
+    def state(self) -> TableState:
+        with handle(self.database, "dumper").connect("holder") as holder, hold_snapshot(holder, self.relid) as state:
+            return state
+
+    def all(self, statement: str) -> list[tuple[object, ...]]:
+        return self.connection.execute(statement.encode()).fetchall()
+
+    def publish(self, lease: Lease, state: TableState, file: NewFile) -> None:
+        publish(self.connection, lease, state, [file], retain_seconds=100, duration_seconds=1)
+
+
+@pytest.fixture
+def stage(database: ScratchDatabase) -> Iterator[Stage]:
+    install(handle(database), ROLES)
+    with database.connect("ckan_write") as writer, handle(database, "dumper").connect("test") as connection:
+        create_table(writer, "t", {"a": "text"})
+        relid = writer.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        yield Stage(database, connection, writer, relid)
+
+
+def new_file(key: str, announced: bool = True) -> NewFile:
+    manifest = Manifest(1, sha256_of(b"h"), (Segment(None, None, 1, 1, 2, sha256_of(key.encode())),), 0, sha256_of(b""))
+    return NewFile("csv", key, "etag", "text/csv", "2.12", manifest, announced)
+
+
+def test_one_holder_at_a_time(stage: Stage) -> None:
+    ours, theirs = Leases("a", 20), Leases("b", 20)
+    lease = stage.claim(ours)
+    assert theirs.claim(stage.connection, stage.relid) is None
+    release(stage.connection, lease, error=None, retry_seconds=0)
+    assert stage.claim(theirs).epoch == lease.epoch + 1
+
+
+def test_claiming_does_not_wait_for_somebody_who_is_claiming(stage: Stage) -> None:
+    with stage.database.connect("dumper") as other, other.transaction():
+        other.execute("SELECT FROM datastore_dumper.resource FOR UPDATE")
+        assert Leases("a", 20).claim(stage.connection, stage.relid) is None
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_holder_publishes_nothing(stage: Stage) -> None:
+    frozen, other = Leases("frozen", 20), Leases("other", 20)
+    lease = stage.claim(frozen)
+    state = stage.state()
+    announce(stage.connection, ["t/1", "t/2"])
+    stage.connection.execute("UPDATE datastore_dumper.resource SET lease_until = clock_timestamp() - interval '1 s'")
+    assert frozen.renew(stage.connection) == [lease]
+    with pytest.raises(LeaseLostError):
+        lease.require()
+    taken = stage.claim(other)
+    stage.publish(taken, state, new_file("t/2"))
+    with pytest.raises(LeaseLostError):
+        stage.publish(lease, state, new_file("t/1"))
+    assert published_files(stage.connection, "t")["csv"].key == "t/2"
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == [("t/1",)]
+
+
+def test_an_expired_lease_publishes_nothing_even_if_nobody_took_it(stage: Stage) -> None:
+    lease = stage.claim(Leases("a", 20))
+    announce(stage.connection, ["t/1"])
+    stage.connection.execute("UPDATE datastore_dumper.resource SET lease_until = clock_timestamp() - interval '1 s'")
+    with pytest.raises(LeaseLostError):
+        stage.publish(lease, stage.state(), new_file("t/1"))
+    assert published_files(stage.connection, "t") == {}
+
+
+def test_trust_ends_before_the_lease_does(stage: Stage) -> None:
+    lease = stage.claim(Leases("a", 20))
+    lease.trusted_until -= 20 * 0.75
+    with pytest.raises(LeaseLostError):
+        lease.require()
+    assert stage.all("SELECT lease_until > clock_timestamp() FROM datastore_dumper.resource") == [(True,)]
+
+
+def test_publishing_forgets_exactly_what_the_snapshot_showed(stage: Stage) -> None:
+    lease = stage.claim(Leases("a", 20))
+    stage.writer.execute("INSERT INTO t (a) VALUES ('seen')")
+    with stage.database.connect("ckan_write") as slow, slow.transaction():
+        slow.execute("INSERT INTO t (a) VALUES ('began before, commits after')")
+        state = stage.state()
+    stage.writer.execute("INSERT INTO t (a) VALUES ('after')")
+    announce(stage.connection, ["t/1"])
+    stage.publish(lease, state, new_file("t/1"))
+    assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(2,)]
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == []
+    assert stage.all("SELECT lease_owner, attempts FROM datastore_dumper.resource") == [(None, 0)]
+
+
+def test_the_former_object_becomes_garbage_and_the_same_one_does_not(stage: Stage) -> None:
+    leases = Leases("a", 20)
+    for key, announced in (("t/1", True), ("t/2", True), ("t/2", False)):
+        if announced:
+            announce(stage.connection, [key])
+        stage.publish(stage.claim(leases), stage.state(), new_file(key, announced))
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == [("t/1",)]
+
+
+def test_an_object_that_was_collected_meanwhile_is_not_published(stage: Stage) -> None:
+    lease = stage.claim(Leases("a", 20))
+    with pytest.raises(ExportError, match="was deleted before it was published"):
+        stage.publish(lease, stage.state(), new_file("t/1"))
+    assert published_files(stage.connection, "t") == {}
+    assert stage.all("SELECT lease_owner FROM datastore_dumper.resource") == [("a",)]
+
+
+def test_a_dropped_table_is_not_published(stage: Stage) -> None:
+    from datastore_dumper.reconcile import reconcile
+
+    lease = stage.claim(Leases("a", 20))
+    state = stage.state()
+    announce(stage.connection, ["t/1"])
+    stage.writer.execute("DROP TABLE t")
+    reconcile(stage.connection, formats=["csv"], compat="2.12", retain_seconds=0)
+    with pytest.raises(LeaseLostError):
+        stage.publish(lease, state, new_file("t/1"))
+    assert published_files(stage.connection, "t") == {}
+    assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]
