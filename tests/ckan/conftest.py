@@ -1,0 +1,25 @@
+"""Real CKAN for the tests in this directory. The virtualenv is built if `make ckan-env` has not done so: a minute or two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.ckan_env import ckan_environment
+from tests.support.ckan_site import CkanPlatform, CkanSite
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def ckan_platform(postgres_server: PostgresServer) -> Iterator[CkanPlatform]:
+    """What sites share; `with ckan_platform.site(plugins, settings) as site` makes one."""
+    with CkanPlatform.start(ckan_environment(), postgres_server) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def ckan_site(ckan_platform: CkanPlatform) -> Iterator[CkanSite]:
+    """A CKAN as it is without this project."""
+    with ckan_platform.site(["datastore"]) as site:
+        yield site
