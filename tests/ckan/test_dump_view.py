@@ -18,6 +18,7 @@ from tests.support.ckan_site import SYSADMIN, USER, CkanPlatform, CkanSite
 from tests.support.daemon import Dumper
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
+from tests.support.seaweedfs import S3Server
 
 pytestmark = pytest.mark.ckan
 
@@ -265,6 +266,36 @@ def test_a_plugin_that_the_operator_vouches_for_is_no_hindrance(portal: Portal) 
     try:
         portal.site.restart([*PLUGINS, "sample_datastore_plugin"], {**portal.settings, **vouched})
         assert "ETag" in portal.dump(portal.public).headers
+    finally:
+        portal.site.restart(PLUGINS, portal.settings)
+
+
+def test_a_file_in_a_bucket_is_fetched_from_there(portal: Portal, s3_server: S3Server, s3_bucket: str) -> None:
+    bucket = {"endpoint": s3_server.endpoint, "bucket": s3_bucket, "access_key": s3_server.access_key}
+    secrets = {"secret_key": s3_server.secret_key}
+    resource_id = make_table(portal.site, "bucket")
+    core = portal.dump(resource_id).data
+    assert portal.dumper.once(storage={"type": "s3", "s3": {**bucket, **secrets, "secure": False}}) == 0
+    settings = {f"ckanext.datastore_dumper.s3.{name}": value for name, value in {**bucket, **secrets}.items()}
+    try:
+        portal.site.restart(
+            PLUGINS,
+            {"ckanext.datastore_dumper.storage": "s3", "ckanext.datastore_dumper.s3.secure": "false", **settings},
+        )
+        response = portal.dump("bucket_alias")
+        assert response.status == 302
+        assert {part.strip() for part in response.headers["Cache-Control"].split(",")} == {"private", "no-store"}
+        link = response.headers["Location"]
+
+        head = portal.dump("bucket_alias", method="HEAD")
+        fetched = portal.site.http.request("GET", link)
+        assert (fetched.status, fetched.data) == (200, core)
+        for name in ("Content-Length", "Content-Type", "Content-Disposition", "ETag"):
+            assert fetched.headers[name] == head.headers[name]
+        part = portal.site.http.request("GET", link, headers={"Range": "bytes=-7"})
+        assert (part.status, part.data) == (206, core[-7:])
+        assert portal.site.http.request("GET", link.partition("?")[0]).status == 403
+        assert portal.dump("bucket_alias", **{"If-None-Match": fetched.headers["ETag"]}).status == 304
     finally:
         portal.site.restart(PLUGINS, portal.settings)
 
