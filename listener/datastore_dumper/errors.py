@@ -80,5 +80,13 @@ class GaveWayError(ExportError):
     """Somebody waited for the table, so the export let go of it. Start again."""
 
 
-class UnsupportedTypeError(ExportError):
-    """A format cannot write a column of this type; other formats are not concerned."""
+class FormatFailedError(ExportError):
+    """A table cannot be had in this format; other formats are not concerned."""
+
+
+class UnsupportedTypeError(FormatFailedError):
+    """A format cannot write a column of this type."""
+
+
+class UnsupportedValueError(FormatFailedError):
+    """A format cannot write a value of the table; for CKAN's own formats: CKAN's dump fails on it too."""

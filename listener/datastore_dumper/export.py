@@ -56,6 +56,7 @@ class TableState:
 class SegmentFile:
     """A fresh segment in a spool file."""
 
+    part: Fresh
     path: Path
     rows: int
     length: int
@@ -113,7 +114,7 @@ class SegmentReader:
         copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
         try:
             with path.open("xb") as spool, self._locked_snapshot():
-                return self._copy(copy, format_, spool, path, progress)
+                return self._copy(copy, format_, part, spool, path, progress)
         except (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled) as error:
             raise GaveWayError(
                 f"{self.state.table.resource_id} is locked by somebody else: {_reason(error)}"
@@ -159,7 +160,7 @@ class SegmentReader:
             raise TableChangedError(f"{state.table.resource_id} was altered during the export")
 
     def _copy(
-        self, copy: str, format_: Format, spool: BinaryIO, path: Path, progress: Callable[[int], None]
+        self, copy: str, format_: Format, part: Fresh, spool: BinaryIO, path: Path, progress: Callable[[int], None]
     ) -> SegmentFile:
         digest = hashlib.sha256()
         length = 0
@@ -168,7 +169,7 @@ class SegmentReader:
             closing(copy_out(self.connection, copy)) as messages,
         ):
             counted = _Counted(messages)
-            for batch in _batches(format_.rows(counted)):
+            for batch in _batches(format_.rows(counted, self.state.table, self.compat)):
                 if self.stop.is_set():
                     raise ExportError(f"The export of {self.state.table.resource_id} was broken off: the daemon stops")
                 deadline.extend()
@@ -176,7 +177,7 @@ class SegmentReader:
                 digest.update(batch)
                 length += len(batch)
                 progress(counted.rows)
-        return SegmentFile(path, counted.rows, length, digest.hexdigest())
+        return SegmentFile(part, path, counted.rows, length, digest.hexdigest())
 
 
 def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:

@@ -44,7 +44,8 @@ def migrations() -> list[str]:
 def install_script(roles: Roles, *, up_to: str | None = None) -> str:
     """The whole installation as one SQL script in one transaction, for `psql` and for `install` alike.
 
-    `up_to` names the last migration to run; the default is all.
+    `up_to` names the last migration to run and leaves out what comes after migrations: the schema as an older release
+    had it, for tests of upgrades.
     """
     names = [name for name in migrations() if up_to is None or name <= up_to]
     pieces = [
@@ -61,15 +62,21 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
         read_sql("install/0_owner.sql"),
         _text(_refuse_newer(names)),
         *(_text(_once(name, read_sql(f"migrations/{name}"))) for name in names),
+        *([] if up_to else _replaced_every_time()),
+        "COMMIT;",
+    ]
+    return "\n\n".join(piece.strip() for piece in pieces) + "\n"
+
+
+def _replaced_every_time() -> list[str]:
+    return [
         read_sql("install/1_functions.sql"),
         read_sql("install/2_event_functions.sql"),
         read_sql("install/3_privileges.sql"),
         "RESET ROLE;",
         read_sql("install/4_event_triggers.sql"),
         read_sql("install/5_schema_public.sql"),
-        "COMMIT;",
     ]
-    return "\n\n".join(piece.strip() for piece in pieces) + "\n"
 
 
 def printed_script(roles: Roles) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from datastore_dumper.errors import DumperError
+from datastore_dumper.export import SegmentFile
 
 VERSION = 1
 
@@ -36,6 +37,8 @@ class Manifest:
     head_length: int
     head_sha256: str
     segments: tuple[Segment, ...]
+    joiner_length: int
+    """Bytes between two segments that have rows."""
     tail_length: int
     tail_sha256: str
 
@@ -45,7 +48,8 @@ class Manifest:
 
     @property
     def length(self) -> int:
-        return self.head_length + sum(segment.length for segment in self.segments) + self.tail_length
+        lengths = [segment.length for segment in self.segments if segment.length]
+        return self.head_length + sum(lengths) + self.joiner_length * max(len(lengths) - 1, 0) + self.tail_length
 
     @property
     def digest(self) -> str:
@@ -57,6 +61,19 @@ class Manifest:
         return {"version": VERSION, **asdict(self)}
 
 
+def make_manifest(head: bytes, segments: Sequence[SegmentFile], joiner: bytes, tail: bytes) -> Manifest:
+    """The manifest of the file `head + joiner.join(segments that have rows) + tail`."""
+    offset = len(head)
+    placed = []
+    for segment in segments:
+        if segment.length and offset > len(head):
+            offset += len(joiner)
+        part = segment.part
+        placed.append(Segment(part.first, part.last, segment.rows, offset, segment.length, segment.sha256))
+        offset += segment.length
+    return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail))
+
+
 def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
     """Read back what `to_json` made. Raises `DumperError` for another version or anything that does not add up."""
     try:
@@ -66,6 +83,7 @@ def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
             head_length=int(data["head_length"]),
             head_sha256=str(data["head_sha256"]),
             segments=tuple(Segment(**segment) for segment in data["segments"]),
+            joiner_length=int(data["joiner_length"]),
             tail_length=int(data["tail_length"]),
             tail_sha256=str(data["tail_sha256"]),
         )
@@ -73,6 +91,8 @@ def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
         raise DumperError(f"Damaged manifest: {error!r}") from error
     offset = manifest.head_length
     for segment in manifest.segments:
+        if segment.length and offset > manifest.head_length:
+            offset += manifest.joiner_length
         if segment.offset != offset or segment.length < 0:
             raise DumperError(f"Damaged manifest: segment at {segment.offset}, expected {offset}")
         offset += segment.length

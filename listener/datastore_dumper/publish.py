@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
@@ -42,6 +43,15 @@ class NewFile:
     announced: bool
 
 
+@dataclass(frozen=True)
+class FailedFormat:
+    """A format in which the table cannot be had."""
+
+    format: str
+    compat: str
+    error: str
+
+
 def published_files(connection: Connection, resource_id: str) -> dict[str, PublishedFile]:
     """What is published for a resource, by format."""
     rows = connection.execute(query("published"), {"resource_id": resource_id}).fetchall()
@@ -58,11 +68,12 @@ def publish(
     lease: Lease,
     state: TableState,
     files: list[NewFile],
+    failures: Sequence[FailedFormat] = (),
     *,
     retain_seconds: float,
     duration_seconds: float,
 ) -> None:
-    """Make `files` the published ones, forget the changes they show, and give the lease back.
+    """Make `files` the published ones, note the formats that failed, forget the changes seen, and give the lease back.
 
     All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if a new object was
     collected as garbage meanwhile. Files they replace are kept for `retain_seconds`.
@@ -103,6 +114,20 @@ def publish(
                     "manifest": Jsonb(file.manifest.to_json()),
                     "generated_at": state.generated_at,
                     "duration_seconds": duration_seconds,
+                },
+            )
+            connection.execute(query("forget_failure"), {**identity, "format": file.format})
+        for failure in failures:
+            connection.execute(
+                query("upsert_failure"),
+                {
+                    **identity,
+                    "format": failure.format,
+                    "compat": failure.compat,
+                    "error": failure.error,
+                    "signature": state.signature,
+                    "filenode": state.filenode,
+                    "retain_seconds": retain_seconds,
                 },
             )
         connection.execute(

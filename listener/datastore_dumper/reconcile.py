@@ -34,6 +34,7 @@ def reconcile(connection: Connection, *, formats: Sequence[str], compat: str, re
             query("retire_orphans"), {"formats": list(formats), "retain_seconds": retain_seconds}
         ).fetchall()
         dropped = connection.execute(query("forget_resources")).fetchall()
+        connection.execute(query("forget_orphan_failures"), {"formats": list(formats)})
         connection.execute(query("forget_orphan_changes"))
     for (resource_id,) in dropped:
         log.info("table_dropped", resource_id=resource_id)

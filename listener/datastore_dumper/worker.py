@@ -9,22 +9,29 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
 
 from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.due import retry_delay_seconds
-from datastore_dumper.errors import DumperError, ExportError, LeaseLostError, StorageError, TableChangedError
+from datastore_dumper.errors import (
+    DumperError,
+    ExportError,
+    FormatFailedError,
+    LeaseLostError,
+    StorageError,
+    TableChangedError,
+)
 from datastore_dumper.export import SegmentFile, SegmentReader, TableState, hold_snapshot
-from datastore_dumper.formats import Compat, FileFormat
+from datastore_dumper.formats import Compat, FileFormat, Format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
-from datastore_dumper.manifest import Manifest, Segment, sha256_of
+from datastore_dumper.manifest import make_manifest
 from datastore_dumper.plan import full_plan
-from datastore_dumper.publish import NewFile, PublishedFile, announce, publish, published_files
+from datastore_dumper.publish import FailedFormat, NewFile, PublishedFile, announce, publish, published_files
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import BytesPart, FilePart, ObjectHeaders, Part, Storage
 from datastore_dumper.storage.keys import new_version, object_key
@@ -44,6 +51,23 @@ class WorkSettings:
     retry_max_seconds: float
     retain_seconds: float
     """How long a superseded object is kept."""
+
+
+@dataclass
+class Spooled:
+    """One snapshot's exports, by the name of the format, and what was published before."""
+
+    state: TableState
+    segments: dict[str, list[SegmentFile]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    published: dict[str, PublishedFile] = field(default_factory=dict)
+
+    def has(self, file_format: FileFormat) -> bool:
+        return file_format.format.name in self.segments
+
+    @property
+    def rows(self) -> int:
+        return max((sum(segment.rows for segment in segments) for segments in self.segments.values()), default=0)
 
 
 class Worker:
@@ -92,14 +116,16 @@ class Worker:
     def _dump(self, lease: Lease) -> bool:
         started = time.monotonic()
         try:
-            files, state = self._export_and_store(lease)
+            with self._spooled(lease) as made:
+                files = [self._store(lease, made, each) for each in self._settings.formats if made.has(each)]
             lease.require()
             self._leases.drop(lease)  # from here on the lease is given back or lost, in one transaction
             publish(
                 self._connection("control"),
                 lease,
-                state,
+                made.state,
                 files,
+                self._failures(made),
                 retain_seconds=self._settings.retain_seconds,
                 duration_seconds=time.monotonic() - started,
             )
@@ -114,37 +140,40 @@ class Worker:
             log.exception("export_crashed", resource_id=lease.resource_id)
             self._give_back(lease, error)
             return False
+        for format_name, error_of_format in made.failures.items():
+            log.warning("format_failed", resource_id=lease.resource_id, format=format_name, error=error_of_format)
         log.info(
             "published" if any(file.announced for file in files) else "unchanged",
             resource_id=lease.resource_id,
             formats=[file.format for file in files],
-            rows=files[0].manifest.rows,
+            rows=made.rows,
             bytes=sum(file.manifest.length for file in files),
-            changes=len(state.changes),
+            changes=len(made.state.changes),
             seconds=round(time.monotonic() - started, 3),
         )
         return True
 
-    def _export_and_store(self, lease: Lease) -> tuple[list[NewFile], TableState]:
-        spooled: dict[str, list[SegmentFile]] = {}
+    @contextmanager
+    def _spooled(self, lease: Lease) -> Iterator[Spooled]:
+        """Export every format from one snapshot, so that they all show the same state; the files go at the end."""
         try:
             with hold_snapshot(self._connection("holder"), lease.relid) as state:
                 lease.expected_rows = state.estimated_rows
-                for file_format in self._settings.formats:
-                    name = file_format.format.name
-                    if name not in spooled:  # with and without BOM have the same rows
-                        spooled[name] = []
-                        self._export(lease, state, file_format, spooled[name])
-            published = published_files(self._connection("control"), lease.resource_id)
-            return [
-                self._store(lease, state, each, spooled[each.format.name], published.get(each.name))
-                for each in self._settings.formats
-            ], state
+                made = Spooled(state)
+                for format_ in dict.fromkeys(each.format for each in self._settings.formats):  # with BOM or without
+                    try:
+                        made.segments[format_.name] = self._export(lease, state, format_)
+                    except FormatFailedError as error:
+                        made.failures[format_.name] = error.message
+            made.published = published_files(self._connection("control"), lease.resource_id)
+            yield made
         finally:
             for path in self._spool.glob(f"{lease.relid}-{lease.epoch}-*"):
                 path.unlink()
 
-    def _export(self, lease: Lease, state: TableState, file_format: FileFormat, segments: list[SegmentFile]) -> None:
+    def _export(self, lease: Lease, state: TableState, format_: Format) -> list[SegmentFile]:
+        segments: list[SegmentFile] = []
+
         def progress(rows: int) -> None:
             lease.exported_rows = done + rows
             lease.require()
@@ -160,39 +189,42 @@ class Worker:
         )
         for number, part in enumerate(full_plan()):
             done = sum(segment.rows for segment in segments)
-            path = self._spool / f"{lease.relid}-{lease.epoch}-{file_format.format.name}-{number}"
-            segments.append(reader.export(file_format.format, part, path, progress))
+            path = self._spool / f"{lease.relid}-{lease.epoch}-{format_.name}-{number}"
+            segments.append(reader.export(format_, part, path, progress))
+        return segments
 
-    def _store(
-        self,
-        lease: Lease,
-        state: TableState,
-        file_format: FileFormat,
-        segments: list[SegmentFile],
-        published: PublishedFile | None,
-    ) -> NewFile:
-        head = file_format.head(state.table, self._settings.compat)
-        tail = file_format.format.tail(state.table, self._settings.compat)
-        manifest = make_manifest(head, segments, tail)
+    def _failures(self, made: Spooled) -> list[FailedFormat]:
+        return [
+            FailedFormat(each.name, str(self._settings.compat), made.failures[each.format.name])
+            for each in self._settings.formats
+            if not made.has(each)
+        ]
+
+    def _store(self, lease: Lease, made: Spooled, file_format: FileFormat) -> NewFile:
+        head = file_format.head(made.state.table, self._settings.compat)
+        tail = file_format.format.tail(made.state.table, self._settings.compat)
+        segments = made.segments[file_format.format.name]
+        joiner = file_format.format.joiner
         file = NewFile(
             format=file_format.name,
             key="",
             etag="",
             content_type=file_format.format.content_type,
             compat=str(self._settings.compat),
-            manifest=manifest,
+            manifest=make_manifest(head, segments, joiner, tail),
             announced=True,
         )
+        published = made.published.get(file_format.name)
         if published is not None and self._is_same(published, file):
-            return NewFile(**{**vars(file), "key": published.key, "etag": published.etag, "announced": False})
+            return replace(file, key=published.key, etag=published.etag, announced=False)
         lease.require()
-        key = object_key(lease.resource_id, new_version(state.generated_at), file_format.format.extension)
+        key = object_key(lease.resource_id, new_version(made.state.generated_at), file_format.format.extension)
         announce(self._connection("control"), [key])
         headers = ObjectHeaders(file.content_type, f"{lease.resource_id}.{file_format.format.extension}")
-        written = self._storage.write(key, self._parts(lease, head, segments, tail), headers)
-        if written.length != manifest.length:
-            raise StorageError(f"The storage has {written.length} bytes of {key}, {manifest.length} were written")
-        return NewFile(**{**vars(file), "key": key, "etag": written.etag})
+        written = self._storage.write(key, self._parts(lease, head, segments, joiner, tail), headers)
+        if written.length != file.manifest.length:
+            raise StorageError(f"The storage has {written.length} bytes of {key}, {file.manifest.length} were written")
+        return replace(file, key=key, etag=written.etag)
 
     def _is_same(self, published: PublishedFile, file: NewFile) -> bool:
         """Whether the published object has these very bytes, and is there."""
@@ -205,12 +237,16 @@ class Worker:
             return False
         return (stored.etag, stored.length) == (published.etag, published.length)
 
-    def _parts(self, lease: Lease, head: bytes, segments: list[SegmentFile], tail: bytes) -> Iterator[Part]:
+    def _parts(
+        self, lease: Lease, head: bytes, segments: list[SegmentFile], joiner: bytes, tail: bytes
+    ) -> Iterator[Part]:
         yield BytesPart(head)
-        for segment in segments:
+        for number, segment in enumerate(segment for segment in segments if segment.length):
             lease.require()
             if self._abandon.is_set():
                 raise ExportError(f"The upload of {lease.resource_id} was broken off: the daemon stops")
+            if number and joiner:
+                yield BytesPart(joiner)
             yield FilePart(segment.path, 0, segment.length)
         yield BytesPart(tail)
 
@@ -258,13 +294,3 @@ class Worker:
                 with suppress(psycopg.Error):
                     connection.close()
                 del self._connections[purpose]
-
-
-def make_manifest(head: bytes, segments: list[SegmentFile], tail: bytes) -> Manifest:
-    """The manifest of a file made of one fresh segment over the whole table."""
-    offset = len(head)
-    placed = []
-    for segment, part in zip(segments, full_plan(), strict=True):
-        placed.append(Segment(part.first, part.last, segment.rows, offset, segment.length, segment.sha256))
-        offset += segment.length
-    return Manifest(len(head), sha256_of(head), tuple(placed), len(tail), sha256_of(tail))

@@ -22,7 +22,7 @@ BEGIN
     IF daemon IS NOT NULL AND daemon <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', daemon);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON datastore_dumper.change, datastore_dumper.resource, '
-            'datastore_dumper.dump_status, datastore_dumper.garbage TO %I', daemon);
+            'datastore_dumper.dump_status, datastore_dumper.garbage, datastore_dumper.format_failure TO %I', daemon);
         EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '

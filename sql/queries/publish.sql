@@ -21,6 +21,26 @@ FROM datastore_dumper.dump_status
 WHERE resource_id = %(resource_id)s AND format = %(format)s AND storage_key <> %(key)s
 ON CONFLICT (key) DO NOTHING;
 
+-- name: forget_failure
+DELETE FROM datastore_dumper.format_failure WHERE resource_id = %(resource_id)s AND format = %(format)s;
+
+-- name: upsert_failure
+-- The format's former file goes too: it would look fresh once the changes that it does not show are forgotten.
+WITH former AS (
+    DELETE FROM datastore_dumper.dump_status
+    WHERE resource_id = %(resource_id)s AND format = %(format)s
+    RETURNING storage_key
+), retired AS (
+    INSERT INTO datastore_dumper.garbage (key, delete_after)
+    SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s) FROM former
+    ON CONFLICT (key) DO NOTHING
+)
+INSERT INTO datastore_dumper.format_failure (resource_id, format, relid, signature, filenode, compat, error)
+VALUES (%(resource_id)s, %(format)s, %(relid)s, %(signature)s, %(filenode)s, %(compat)s, %(error)s)
+ON CONFLICT (resource_id, format) DO UPDATE SET
+    relid = excluded.relid, signature = excluded.signature, filenode = excluded.filenode, compat = excluded.compat,
+    error = excluded.error, failed_at = clock_timestamp();
+
 -- name: upsert_status
 INSERT INTO datastore_dumper.dump_status (
     resource_id, format, relid, storage_key, etag, bytes, rows, digest, content_type, compat, snapshot, lsn, timeline,

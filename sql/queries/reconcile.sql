@@ -20,6 +20,12 @@ DELETE FROM datastore_dumper.resource AS r
 WHERE NOT EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = r.relid)
 RETURNING r.resource_id;
 
+-- name: forget_orphan_failures
+DELETE FROM datastore_dumper.format_failure AS f
+WHERE f.format <> ALL (%(formats)s) OR NOT EXISTS (
+    SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = f.relid AND t.resource_id = f.resource_id
+);
+
 -- name: forget_orphan_changes
 DELETE FROM datastore_dumper.change AS c
 WHERE c.relid = ANY (
@@ -40,7 +46,11 @@ SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
 FROM datastore_dumper.resource AS r
 WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid)
     AND (
-        SELECT count(*) FROM datastore_dumper.dump_status AS s
+        SELECT count(*) FROM (
+            SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
+            UNION ALL
+            SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.format_failure
+        ) AS s
         WHERE s.resource_id = r.resource_id AND s.relid = r.relid AND s.format = ANY (%(formats)s)
             AND s.compat = %(compat)s
             AND s.filenode = pg_catalog.pg_relation_filenode(r.relid)

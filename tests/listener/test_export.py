@@ -20,6 +20,7 @@ from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
 
 ROWS = 20_000
+WHOLE = Fresh(None, None)
 
 
 class Bench:
@@ -38,7 +39,7 @@ class Bench:
         self.relid: int = row[0]
 
     def export(
-        self, state: TableState, part: Fresh = Fresh(None, None), progress: Callable[[int], None] = lambda _: None
+        self, state: TableState, part: Fresh = WHOLE, progress: Callable[[int], None] = lambda _: None
     ) -> SegmentFile:
         reader = SegmentReader(self.segment, self.witness, state, Compat(), (), 0.3, self.stop)
         return reader.export(file_format("csv").format, part, self.directory / f"segment-{part.first}", progress)

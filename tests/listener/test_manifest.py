@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore_dumper.errors import DumperError
-from datastore_dumper.manifest import Manifest, Segment, manifest_from_json, sha256_of
+from datastore_dumper.export import SegmentFile
+from datastore_dumper.manifest import Manifest, make_manifest, manifest_from_json, sha256_of
+from datastore_dumper.plan import Fresh
 
 
-def made_of(head: bytes, segments: list[tuple[int, bytes]], tail: bytes) -> Manifest:
-    offset, placed = len(head), []
-    for number, (rows, data) in enumerate(segments):
-        placed.append(Segment(number, number, rows, offset, len(data), sha256_of(data)))
-        offset += len(data)
-    return Manifest(len(head), sha256_of(head), tuple(placed), len(tail), sha256_of(tail))
+def made_of(head: bytes, segments: list[tuple[int, bytes]], tail: bytes, joiner: bytes = b"") -> Manifest:
+    files = [
+        SegmentFile(Fresh(number, number), Path(), rows, len(data), sha256_of(data))
+        for number, (rows, data) in enumerate(segments)
+    ]
+    return make_manifest(head, files, joiner, tail)
 
 
 segment_lists = st.lists(st.tuples(st.integers(0, 10**9), st.binary(max_size=40)), max_size=6)
 
 
-@given(st.binary(max_size=20), segment_lists, st.binary(max_size=20))
-def test_json_round_trip(head: bytes, segments: list[tuple[int, bytes]], tail: bytes) -> None:
-    manifest = made_of(head, segments, tail)
+@given(st.binary(max_size=20), segment_lists, st.binary(max_size=20), st.sampled_from([b"", b","]))
+def test_json_round_trip(head: bytes, segments: list[tuple[int, bytes]], tail: bytes, joiner: bytes) -> None:
+    manifest = made_of(head, segments, tail, joiner)
+    file = head + joiner.join(data for _, data in segments if data) + tail
     assert manifest_from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
-    assert manifest.length == len(head) + sum(len(data) for _, data in segments) + len(tail)
+    assert manifest.length == len(file)
+    for placed, (_, data) in zip(manifest.segments, segments, strict=True):
+        assert file[placed.offset : placed.offset + placed.length] == data
     assert manifest.rows == sum(rows for rows, _ in segments)
 
 

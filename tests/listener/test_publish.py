@@ -41,7 +41,7 @@ class Stage:
         return self.connection.execute(statement.encode()).fetchall()
 
     def publish(self, lease: Lease, state: TableState, file: NewFile) -> None:
-        publish(self.connection, lease, state, [file], retain_seconds=100, duration_seconds=1)
+        publish(self.connection, lease, state, [file], (), retain_seconds=100, duration_seconds=1)
 
 
 @pytest.fixture
@@ -54,7 +54,9 @@ def stage(database: ScratchDatabase) -> Iterator[Stage]:
 
 
 def new_file(key: str, announced: bool = True) -> NewFile:
-    manifest = Manifest(1, sha256_of(b"h"), (Segment(None, None, 1, 1, 2, sha256_of(key.encode())),), 0, sha256_of(b""))
+    manifest = Manifest(
+        1, sha256_of(b"h"), (Segment(None, None, 1, 1, 2, sha256_of(key.encode())),), 0, 0, sha256_of(b"")
+    )
     return NewFile("csv", key, "etag", "text/csv", "2.12", manifest, announced)
 
 

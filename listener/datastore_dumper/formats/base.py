@@ -61,6 +61,10 @@ class Format(ABC):
     name: str
     extension: str
     content_type: str
+    joiner = b""
+    """What stands between two segments that have rows."""
+    whole = False
+    """The file is more than head, segments and tail put together: it is made in one piece, `rows` yields all of it."""
 
     @abstractmethod
     def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
@@ -72,8 +76,11 @@ class Format(ABC):
     def head(self, table: Table, compat: Compat) -> bytes:
         """What stands before the first row."""
 
-    def rows(self, messages: Iterator[bytes]) -> Iterator[bytes]:
-        """The rows of a segment as they stand in the file. The default is for formats that Postgres writes itself."""
+    def rows(self, messages: Iterator[bytes], table: Table, compat: Compat) -> Iterator[bytes]:
+        """The rows of a segment as they stand in the file, from what `copy_query` sends: one message for each row.
+
+        The default is for formats that Postgres writes itself. Raises `UnsupportedValueError` for a value that this format
+        cannot write."""
         return messages
 
     def tail(self, table: Table, compat: Compat) -> bytes:
