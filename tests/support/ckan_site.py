@@ -13,9 +13,8 @@ import select
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import urllib3
 from psycopg import sql
 
 from datastore_dumper.demo.child import start_child, stop_child
+from datastore_dumper.demo.private_directory import PrivateDirectory
 from tests.support.ckan_env import CkanEnvironment
 from tests.support.datastore import READ_ROLE, WRITE_ROLE
 from tests.support.postgres import PostgresServer
@@ -34,6 +34,7 @@ MAIN_ROLE = "ckan_main"  # owns CKAN's own database
 SYSADMIN = "admin"
 USER = "visitor"  # logged in, in no organization
 
+_PREFIX = "datastore-dumper-ckan-"
 _INSIDE = Path(__file__).with_name("ckan_inside.py")
 # Isolated: the modules beside the script are not for CKAN to import. Unbuffered: the log tells all when CKAN is killed.
 _PYTHON_OPTIONS = ("-I", "-u")
@@ -141,10 +142,10 @@ class CkanPlatform:
         """A running CKAN with databases of its own."""
         with (
             self.databases() as databases,
-            tempfile.TemporaryDirectory(prefix="dumper-ckan-") as directory,
+            closing(PrivateDirectory.make(_PREFIX, None)) as private,
             socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
         ):
-            site = CkanSite(self, databases, Path(directory), listener)
+            site = CkanSite(self, databases, private.path, listener)
             try:
                 site.restart(plugins, settings)
                 yield site
@@ -177,12 +178,12 @@ class CkanPlatform:
     def _prepare(self) -> None:
         self._set_permissions()
         users = json.dumps([{"name": SYSADMIN, "sysadmin": True}, {"name": USER}])
-        with tempfile.TemporaryDirectory(prefix="dumper-ckan-") as directory:
-            ini = self.write_ini(Path(directory), self.template, "http://127.0.0.1", ["datastore"], {})
+        with closing(PrivateDirectory.make(_PREFIX, None)) as private:
+            ini = self.write_ini(private.path, self.template, "http://127.0.0.1", ["datastore"], {})
             result = subprocess.run(
                 [self.environment.python, *_PYTHON_OPTIONS, _INSIDE, "prepare", ini, users],
                 env=self.environment.environ(),
-                cwd=directory,
+                cwd=private.path,
                 capture_output=True,
                 text=True,
                 timeout=_START_SECONDS,

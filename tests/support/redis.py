@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from datastore_dumper.demo.child import start_child, stop_child
+from datastore_dumper.demo.private_directory import PrivateDirectory
 from tests.support.waiting import eventually
 
 
@@ -17,13 +17,13 @@ from tests.support.waiting import eventually
 def redis_server(program: Path) -> Iterator[str]:
     """URL of database 0 of a new server."""
     # Not below pytest's directory: a socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="dumper-redis-") as directory:
-        path = Path(directory) / "redis.sock"
-        log = Path(directory) / "redis.log"
-        settings = {"port": "0", "unixsocket": str(path), "dir": directory, "save": "", "appendonly": "no"}
+    with closing(PrivateDirectory.make("datastore-dumper-redis-", None)) as private:
+        path = private.path / "redis.sock"
+        log = private.path / "redis.log"
+        settings = {"port": "0", "unixsocket": str(path), "dir": str(private.path), "save": "", "appendonly": "no"}
         argv: list[str | Path] = [program, *(word for name, value in settings.items() for word in (f"--{name}", value))]
         with log.open("ab") as output:
-            process = start_child(argv, output=output)
+            process = start_child(argv, output=output, pass_fds=[private.lock_fd])
 
         def answers() -> bool:
             assert process.poll() is None, f"redis-server ended: {log.read_text()}"

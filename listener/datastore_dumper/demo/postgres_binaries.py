@@ -48,13 +48,14 @@ class PostgresBinaries:
                 hint="Run as an ordinary user, or let the others pass the directories above it (chmod o+x).",
             )
         # Shared libraries are found relative to the programs: beside the package, where auditwheel puts them.
+        shutil.rmtree(directory / "programs", ignore_errors=True)
         copy = directory / "programs" / package.name / installation.name
         for source, target in (
             (installation, copy),
             (package.with_name(f"{package.name}.libs"), directory / "programs" / f"{package.name}.libs"),
         ):
             if source.is_dir():
-                shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
         for path in (directory / "programs", *(directory / "programs").rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         return PostgresBinaries(copy / self.bin_directory.name, self.version)
