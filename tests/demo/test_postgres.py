@@ -186,6 +186,14 @@ def test_root_gives_the_server_programs_that_its_user_can_reach(base: Path) -> N
     assert hidden.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change its user")
+def test_root_is_told_that_the_servers_user_cannot_reach_the_directory(base: Path) -> None:
+    base.chmod(0o700)
+    with pytest.raises(ConfigError, match="cannot be reached by user nobody"):
+        PrivatePostgres(directory=base / "new" / "data", fsync=False).start()
+    assert list(base.iterdir()) == []
+
+
 def test_a_directory_without_programs_is_named(base: Path) -> None:
     with pytest.raises(ConfigError, match=f"no initdb and no postgres in {base}"):
         binaries_in(base)

@@ -48,11 +48,7 @@ class CkanEnvironment:
     def environ(self) -> dict[str, str]:
         """Environment variables for its programs. The library path is for python-magic, which asks for libmagic.so.1."""
         magic = self.site_packages / "pylibmagic"
-        kept = {
-            name: os.environ[name]
-            for name in ("PATH", "HOME", "TMPDIR", "COVERAGE_PROCESS_START")
-            if name in os.environ
-        }
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         return {
             **kept,
             "LANG": "C.UTF-8",

@@ -158,7 +158,7 @@ def _server() -> Iterator[str]:
 @contextmanager
 def _container(major: int, missing: UnavailableError) -> Iterator[str]:
     from docker.errors import DockerException  # type: ignore[import-untyped]
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     try:
         container = PostgresContainer(_IMAGES[major], driver=None).start()

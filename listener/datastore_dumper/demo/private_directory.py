@@ -39,6 +39,12 @@ class PrivateDirectory:
     def at(cls, path: Path, account: Account | None) -> PrivateDirectory:
         """The one at `path`, made if need be; it stays after us. Refuses one that holds what is not ours."""
         path = path.absolute()
+        above = next(parent for parent in path.parents if parent.is_dir())
+        if account and not reachable(above, account, 0o1):
+            raise ConfigError(
+                f"directory {path} cannot be reached by user {account.name}, which the server runs as",
+                hint="Name a directory below /var/tmp, or run as an ordinary user.",
+            )
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             entries = os.listdir(path)  # noqa: PTH208 - names are all we want
@@ -52,12 +58,6 @@ class PrivateDirectory:
             ) from error
         except OSError as error:
             raise ConfigError(f"directory {path} cannot be used: {error.strerror}", hint="Name a directory.") from error
-        if account and not reachable(path, account):
-            os.close(fd)
-            raise ConfigError(
-                f"directory {path} cannot be reached by user {account.name}, which the server runs as",
-                hint="Name a directory below /var/tmp, or run as an ordinary user.",
-            )
         return cls(path, fd, temporary=False)
 
     def close(self) -> None:
