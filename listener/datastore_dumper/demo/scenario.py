@@ -14,7 +14,7 @@ from threading import Event
 from datastore_dumper.database import Connection, database_errors
 from datastore_dumper.demo import datastore
 from datastore_dumper.demo.checks import CheckFailedError, Dump, lookup, require, verify_files
-from datastore_dumper.demo.data import flights
+from datastore_dumper.demo.data import data_file, flights
 from datastore_dumper.demo.interruption import Interrupted, Interruption
 from datastore_dumper.demo.postgres import PrivatePostgres
 from datastore_dumper.demo.program import QUIET_SECONDS, Program
@@ -52,6 +52,7 @@ def run_demo(show: Show, measured: Measured, *, rows: int, keep: bool) -> None:
 
     Fills `measured` as it goes. Raises `DumperError`, `CheckFailedError` among them, and `Interrupted` after a signal.
     """
+    source = data_file()
     interruption = Interruption()
     server = PrivatePostgres()
     with interruption.watching(), database_errors():
@@ -69,7 +70,9 @@ def run_demo(show: Show, measured: Measured, *, rows: int, keep: bool) -> None:
                     closing(datastore.connect(server, datastore.WRITE_ROLE)) as writer,
                     closing(datastore.connect(server, datastore.READ_ROLE)) as reader,
                 ):
-                    _Story(show, measured, interruption, server, program, admin, writer, reader, rows).play(keep)
+                    _Story(show, measured, interruption, server, program, admin, writer, reader, source, rows).play(
+                        keep
+                    )
             finally:
                 with interruption.deferred():
                     status = program.stop_daemon()
@@ -95,6 +98,7 @@ class _Story:
     _admin: Connection
     _writer: Connection
     _reader: Connection
+    _source: Path
     _rows: int
 
     def play(self, keep: bool) -> None:
@@ -111,7 +115,7 @@ class _Story:
         show = self._show
         started = time.monotonic()
         with show.bar("Load flights", self._rows) as bar:
-            rows = datastore.create_and_load(self._writer, flights(self._rows), bar.advance)
+            rows = datastore.create_and_load(self._writer, flights(self._source, self._rows), bar.advance)
         show.done(f"{rows:,} flights in a DataStore table, owned by CKAN's role", time.monotonic() - started, bar=True)
         self._measured.rows = rows
         started = time.monotonic()
@@ -177,7 +181,7 @@ class _Story:
         before = self._dumps()
         started = time.monotonic()
         with show.bar("Reload", self._rows) as bar:
-            datastore.reload(self._writer, flights(self._rows), bar.advance)
+            datastore.reload(self._writer, flights(self._source, self._rows), bar.advance)
         loaded = time.monotonic()
         self._require_stale("the reload")
         show.done("One transaction, while the daemon runs", loaded - started, bar=True)
@@ -195,15 +199,13 @@ class _Story:
         show.done("lookup() finds nothing any more, at once")
         with show.bar("Wait for the garbage collection"):
             self._wait(lambda: not self._files(), "the files of the dropped table are still there")
-        show.done(
-            "Its files are deleted, once links to them have expired", time.monotonic() - started
-        )
+        show.done("Its files are deleted, once links to them have expired", time.monotonic() - started)
 
     def _set_up_again(self) -> None:
         self._show.heading("Once more, to look around")
         before = self._dumps()
         with self._show.bar("Load flights", self._rows) as bar:
-            datastore.create_and_load(self._writer, flights(self._rows), bar.advance)
+            datastore.create_and_load(self._writer, flights(self._source, self._rows), bar.advance)
         self._published("Wait for quiet, then dump", dumps_before=before)
         self._verify()
 
