@@ -23,11 +23,9 @@ from datastore_dumper.database import Connection
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
 from datastore_dumper.formats import Column, Compat, Format, Table
-from datastore_dumper.plan import Fresh
+from datastore_dumper.plan import BUCKET_BITS, Fresh
+from datastore_dumper.spool import SegmentFile
 from datastore_dumper.sqlfiles import query
-
-BUCKET_BITS = 13
-"""As in the triggers: a bucket is 8192 ids."""
 
 _BATCH_BYTES = 256 * 1024  # hashing and writing go by blocks of this size; a row is some hundred bytes
 _STALL_SECONDS = 300  # a COPY that sends nothing for so long is broken off
@@ -50,17 +48,6 @@ class TableState:
     timeline: int
     generated_at: datetime
     estimated_rows: int
-
-
-@dataclass(frozen=True)
-class SegmentFile:
-    """A fresh segment in a spool file."""
-
-    part: Fresh
-    path: Path
-    rows: int
-    length: int
-    sha256: str
 
 
 @contextmanager
@@ -177,7 +164,7 @@ class SegmentReader:
                 digest.update(batch)
                 length += len(batch)
                 progress(counted.rows)
-        return SegmentFile(part, path, counted.rows, length, digest.hexdigest())
+        return SegmentFile(part.first, part.last, path, counted.rows, length, digest.hexdigest())
 
 
 def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:

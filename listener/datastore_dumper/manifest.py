@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from datastore_dumper.errors import DumperError
-from datastore_dumper.export import SegmentFile
+from datastore_dumper.spool import SegmentFile
 
 VERSION = 1
 
@@ -68,8 +68,7 @@ def make_manifest(head: bytes, segments: Sequence[SegmentFile], joiner: bytes, t
     for segment in segments:
         if segment.length and offset > len(head):
             offset += len(joiner)
-        part = segment.part
-        placed.append(Segment(part.first, part.last, segment.rows, offset, segment.length, segment.sha256))
+        placed.append(Segment(segment.first, segment.last, segment.rows, offset, segment.length, segment.sha256))
         offset += segment.length
     return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail))
 

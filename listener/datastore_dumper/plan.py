@@ -1,33 +1,144 @@
 """Which parts a new file is made of: a pure function of what was published and what changed since.
 
-Each format's file is one run of segments. At present every plan is one fresh segment over the whole table; the parts, the
-manifest and the storage already speak of reuse.
+A file is a run of segments over runs of buckets (`_id >> 13`). Segments that no change touched are reused as they are in
+the published object, neighbours in one piece; the others are read anew. Segments whose size has drifted are put right when
+they are read anyway: one that grew is cut, small neighbours are read together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+
+from datastore_dumper.manifest import Manifest, Segment
+
+BUCKET_BITS = 13
+"""As in the triggers: a bucket is 8192 ids."""
+
+WHOLE_TABLE = -1
+"""The bucket that stands for all of them; ids from -8192 to -1 share it."""
+
+TARGET_BYTES = 32 * 1024 * 1024
+"""Of output, for one segment: long enough to pay for its transaction, short enough to hold a lock for."""
+
+# A dirty segment shorter than this is read together with a short neighbour, so that their number does not grow for ever.
+_SHORT_BYTES = TARGET_BYTES // 4
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """Read these buckets from the table. None: no bound on that side."""
+    """Read these buckets from the table, both ends included. None: no bound on that side.
+
+    `expected_bytes` and `expected_rows` are what the former segments held (0: unknown), for cutting it well.
+    """
 
     first: int | None
     last: int | None
+    expected_bytes: int = 0
+    expected_rows: int = 0
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """Take these bytes of the published object."""
+    """Take these segments from the published object, with the joiners between them."""
 
-    offset: int
-    length: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of the published object."""
+        return next((segment.offset for segment in self.segments if segment.length), self.segments[0].offset)
+
+    @property
+    def length(self) -> int:
+        """Bytes, joiners included."""
+        return (
+            max((segment.offset + segment.length for segment in self.segments if segment.length), default=self.offset)
+            - self.offset
+        )
 
 
 PlannedPart = Fresh | Reuse
 
+FULL: tuple[PlannedPart, ...] = (Fresh(None, None),)
+"""The whole table, read anew."""
+
+
+def make_plan(published: Manifest | None, dirty: Iterable[int]) -> tuple[PlannedPart, ...]:
+    """The parts of the new file in order, over all buckets from minus to plus infinity.
+
+    `published` is the manifest of a file of the same table, format and columns, `dirty` the buckets that changed since.
+    Without a manifest, or if the whole table changed, everything is fresh.
+    """
+    touched = sorted(set(dirty))
+    if published is None or not published.segments or WHOLE_TABLE in touched:
+        return FULL
+    is_dirty = _dirty_segments(published.segments, touched)
+    _take_short_neighbours(published.segments, is_dirty)
+    return tuple(_parts(published.segments, is_dirty))
+
+
+def _dirty_segments(segments: tuple[Segment, ...], touched: list[int]) -> list[bool]:
+    return [
+        any(
+            (segment.first is None or bucket >= segment.first) and (segment.last is None or bucket <= segment.last)
+            for bucket in touched
+        )
+        for segment in segments
+    ]
+
+
+def _take_short_neighbours(segments: tuple[Segment, ...], is_dirty: list[bool]) -> None:
+    """Where a dirty segment is short, its short neighbours become dirty too: together they are one."""
+    for index, segment in enumerate(segments):
+        if not is_dirty[index] or segment.length >= _SHORT_BYTES:
+            continue
+        for neighbour in (index - 1, index + 1):
+            if 0 <= neighbour < len(segments) and segments[neighbour].length < _SHORT_BYTES:
+                is_dirty[neighbour] = True
+
+
+def _parts(segments: tuple[Segment, ...], is_dirty: list[bool]) -> Iterator[PlannedPart]:
+    for dirty, run in groupby(zip(segments, is_dirty, strict=True), key=lambda pair: pair[1]):
+        members = tuple(segment for segment, _ in run)
+        if dirty:
+            yield Fresh(
+                members[0].first,
+                members[-1].last,
+                sum(member.length for member in members),
+                sum(member.rows for member in members),
+            )
+        else:
+            yield Reuse(members)
+
+
+@dataclass
+class Cutter:
+    """Cuts a fresh part into segments of about `TARGET_BYTES`, learning from each one how dense the ids are.
+
+    It is told the first id that there is from a bucket on, so gaps of any width cost nothing.
+    """
+
+    part: Fresh
+    bytes_per_bucket: float
+    """The current estimate; kept up to date by `learn`."""
+
+    def next_last(self, first_bucket: int) -> int:
+        """The last bucket of a segment that begins at `first_bucket`."""
+        buckets = max(int(TARGET_BYTES / max(self.bytes_per_bucket, 1.0)), 1)
+        last = first_bucket + buckets - 1
+        if self.part.last is None:
+            return last
+        left = self.part.last - last
+        # A rest of less than half a segment comes along.
+        return self.part.last if left <= buckets // 2 else last
+
+    def learn(self, buckets: int, length: int) -> None:
+        """A segment over so many buckets, beginning at one that has rows, came out at `length` bytes."""
+        self.bytes_per_bucket = max(length / max(buckets, 1), 1.0)
+
 
 def full_plan() -> tuple[Fresh, ...]:
-    """The whole table, read anew."""
+    """The whole table, read anew, in one segment."""
     return (Fresh(None, None),)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,18 @@ log = get_logger(__name__)
 
 _NAME = "datastore-dumper-spool-"
 _LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class SegmentFile:
+    """A fresh segment in a spool file: the buckets from `first` to `last` (None: no bound), `length` in bytes."""
+
+    first: int | None
+    last: int | None
+    path: Path
+    rows: int
+    length: int
+    sha256: str
 
 
 @contextmanager

@@ -25,13 +25,14 @@ from datastore_dumper.errors import (
     StorageError,
     TableChangedError,
 )
-from datastore_dumper.export import SegmentFile, SegmentReader, TableState, hold_snapshot
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
 from datastore_dumper.manifest import make_manifest
 from datastore_dumper.plan import full_plan
 from datastore_dumper.publish import FailedFormat, NewFile, PublishedFile, announce, publish, published_files
+from datastore_dumper.spool import SegmentFile
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import BytesPart, FilePart, ObjectHeaders, Part, Storage
 from datastore_dumper.storage.keys import new_version, object_key

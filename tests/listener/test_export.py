@@ -11,10 +11,11 @@ import pytest
 
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
-from datastore_dumper.export import SegmentFile, SegmentReader, TableState, hold_snapshot
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.install import install
 from datastore_dumper.plan import Fresh
+from datastore_dumper.spool import SegmentFile
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore_dumper.errors import DumperError
-from datastore_dumper.export import SegmentFile
 from datastore_dumper.manifest import Manifest, make_manifest, manifest_from_json, sha256_of
-from datastore_dumper.plan import Fresh
+from datastore_dumper.spool import SegmentFile
 
 
 def made_of(head: bytes, segments: list[tuple[int, bytes]], tail: bytes, joiner: bytes = b"") -> Manifest:
     files = [
-        SegmentFile(Fresh(number, number), Path(), rows, len(data), sha256_of(data))
+        SegmentFile(number, number, Path(), rows, len(data), sha256_of(data))
         for number, (rows, data) in enumerate(segments)
     ]
     return make_manifest(head, files, joiner, tail)
