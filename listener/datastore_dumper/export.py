@@ -100,7 +100,7 @@ class SegmentReader:
         """
         copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
         try:
-            with path.open("xb") as spool, self._locked_snapshot():
+            with path.open("xb") as spool, self._locked_snapshot(format_.settings):
                 return self._copy(copy, format_, part, spool, path, progress)
         except (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled) as error:
             raise GaveWayError(
@@ -115,14 +115,14 @@ class SegmentReader:
             raise TableChangedError(f"{self.state.table.resource_id} was altered: {_reason(error)}") from error
 
     @contextmanager
-    def _locked_snapshot(self) -> Iterator[None]:
+    def _locked_snapshot(self, settings: tuple[tuple[str, str], ...]) -> Iterator[None]:
         connection, state = self.connection, self.state
         connection.execute(query("begin_snapshot"))
         try:
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
             lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
-            for name, value in self.settings:
+            for name, value in (*self.settings, *settings):
                 connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
             # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.
             connection.execute("SET LOCAL datestyle = 'ISO'")

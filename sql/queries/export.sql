@@ -24,7 +24,12 @@ WHERE t.relid = %(relid)s;
 -- name: columns
 -- The columns CKAN shows, _id first: it leaves out what starts with an underscore
 -- (ckanext/datastore/backend/postgres.py, _get_fields).
-SELECT a.attname::text, t.typname::text, pg_catalog.col_description(a.attrelid, a.attnum)
+SELECT
+    a.attname::text,
+    t.typname::text,
+    pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
+    a.atttypmod,
+    a.attndims::int
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped

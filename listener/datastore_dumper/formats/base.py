@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -17,16 +17,21 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Compat:
-    """The CKAN release whose bytes are wanted."""
+    """The CKAN release whose bytes are wanted, and what the site wants to be different in them."""
 
     release: str = "2.12"
     """"2.10", "2.11" or "2.12"."""
     ms_in_timestamp: bool = True
     """CKAN 2.12's setting ckan.datastore.ms_in_timestamp; older releases have none and send whole seconds."""
+    labels: bool = False
+    """The header line has the data dictionary's labels where columns have one."""
+    omit_id: bool = False
+    """The column `_id` is left out."""
 
     def __str__(self) -> str:
-        """As in `dump_status.compat`, where the CKAN plugin compares it with what is running."""
-        return self.release if self.release != "2.12" or self.ms_in_timestamp else "2.12-noms"
+        """As in `dump_status.compat`, where the CKAN plugin compares it with what is running: `2.12-noms+labels+omit_id`."""
+        release = self.release if self.release != "2.12" or self.ms_in_timestamp else "2.12-noms"
+        return release + "+labels" * self.labels + "+omit_id" * self.omit_id
 
     @property
     def milliseconds(self) -> bool:
@@ -41,6 +46,16 @@ class Column:
     type: str
     """pg_type.typname, by which CKAN tells types apart; arrays start with an underscore."""
     comment: str | None = None
+    typmod: int = -1
+    """pg_attribute.atttypmod: of a numeric, or of an array of them, precision and scale; -1: none."""
+    dimensions: int = 0
+    """pg_attribute.attndims: of an array as it was declared, which Postgres does not enforce."""
+    label: str | None = None
+    """What stands in the header line in place of the name (`alterations`)."""
+
+    @property
+    def header(self) -> str:
+        return self.name if self.label is None else self.label
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,18 @@ class Format(ABC):
     name: str
     extension: str
     content_type: str
+    settings: tuple[tuple[str, str], ...] = ()
+    """Settings of Postgres that `copy_query` relies on, in place of those of CKAN's read role."""
+    alterable = False
+    """`Compat.labels` and `Compat.omit_id` are for this format too: it writes each column's `header`."""
     joiner = b""
     """What stands between two segments that have rows."""
     whole = False
     """The file is more than head, segments and tail put together: it is made in one piece, `rows` yields all of it."""
+
+    def compat(self, wanted: Compat) -> Compat:
+        """`wanted` without the options that leave this format's files as they are, so that they still pass for CKAN's."""
+        return wanted if self.alterable else replace(wanted, labels=False, omit_id=False)
 
     @abstractmethod
     def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
