@@ -45,7 +45,7 @@ class Daemon:
         self._database = database
         self._storage = storage
         self._settings = work_settings(config)
-        self._formats = tuple(each.name for each in self._settings.formats)
+        self._compats = {each.name: str(each.format.compat(self._settings.compat)) for each in self._settings.formats}
         self._debounce = Debounce(config.debounce.quiet_seconds, config.debounce.max_delay_seconds)
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
         self._supervisor = Supervisor()
@@ -69,7 +69,7 @@ class Daemon:
         supervisor = self._supervisor
         supervisor.on_stop(self._bell.ring)
         supervisor.on_stop(self._housekeeping_due.set)
-        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=list(self._formats))
+        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=list(self._compats))
         with (
             stop_signals(supervisor.shut_down, self._abandon.set),
             spool_directory(self._config.export.spool_directory) as spool,
@@ -206,8 +206,7 @@ class Daemon:
     def _reconcile(self, connection: Connection) -> None:
         reconcile(
             connection,
-            formats=self._formats,
-            compat=str(self._settings.compat),
+            compats=self._compats,
             retain_seconds=self._settings.retain_seconds,
         )
 
@@ -226,7 +225,12 @@ def work_settings(config: Config) -> WorkSettings:
     """The worker's part of the configuration."""
     return WorkSettings(
         formats=tuple(file_format(name) for name in config.export.formats),
-        compat=Compat(config.ckan.compat, config.ckan.ms_in_timestamp),
+        compat=Compat(
+            config.ckan.compat,
+            config.ckan.ms_in_timestamp,
+            labels=config.export.header == "labels",
+            omit_id=config.export.omit_id,
+        ),
         ckan_read_role=config.roles.ckan_read,
         lock_timeout_seconds=config.export.lock_timeout_seconds,
         retry_initial_seconds=config.export.retry_initial_seconds,

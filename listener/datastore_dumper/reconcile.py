@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from datastore_dumper.database import Connection
@@ -25,23 +25,26 @@ class Reconciled:
     drifted: int = 0
 
 
-def reconcile(connection: Connection, *, formats: Sequence[str], compat: str, retain_seconds: float) -> Reconciled:
+def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seconds: float) -> Reconciled:
     """Retire files of tables that are gone or of formats no longer wanted, follow renames, give tables their triggers, and
-    mark as changed what no published file shows. A table whose lock is not to be had is left for the next time."""
+    mark as changed what no published file shows. A table whose lock is not to be had is left for the next time.
+
+    `compats` has the formats that are wanted, by name, and whose bytes they are to have."""
+    formats = list(compats)
     with connection.transaction():
         connection.execute(query("rename_resources"))
         retired = connection.execute(
-            query("retire_orphans"), {"formats": list(formats), "retain_seconds": retain_seconds}
+            query("retire_orphans"), {"formats": formats, "retain_seconds": retain_seconds}
         ).fetchall()
         dropped = connection.execute(query("forget_resources")).fetchall()
-        connection.execute(query("forget_orphan_failures"), {"formats": list(formats)})
+        connection.execute(query("forget_orphan_failures"), {"formats": formats})
         connection.execute(query("forget_orphan_changes"))
     for (resource_id,) in dropped:
         log.info("table_dropped", resource_id=resource_id)
     attached, unattached = attach_missing(connection)
     for resource_id, reason in unattached.items():
         log.warning("triggers_missing", resource_id=resource_id, error=reason)
-    drifted = connection.execute(query("mark_drifted"), {"formats": list(formats), "compat": compat}).fetchall()
+    drifted = connection.execute(query("mark_drifted"), {"formats": formats, "compats": list(compats.values())}).fetchall()
     found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted))
     if found != Reconciled():
         log.info(

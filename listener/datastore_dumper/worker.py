@@ -27,6 +27,7 @@ from datastore_dumper.errors import (
 )
 from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format
+from datastore_dumper.formats.alterations import altered
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
 from datastore_dumper.manifest import make_manifest
@@ -46,6 +47,7 @@ class WorkSettings:
 
     formats: tuple[FileFormat, ...]
     compat: Compat
+    """As wanted of every format; each heeds the part that changes its bytes."""
     ckan_read_role: str | None
     lock_timeout_seconds: float
     retry_initial_seconds: float
@@ -179,11 +181,12 @@ class Worker:
             lease.exported_rows = done + rows
             lease.require()
 
+        compat = format_.compat(self._settings.compat)
         reader = SegmentReader(
             connection=self._connection("segment"),
             witness=self._connection("control"),
-            state=state,
-            compat=self._settings.compat,
+            state=replace(state, table=altered(state.table, compat)),
+            compat=compat,
             settings=self._reader_settings(),
             lock_timeout_seconds=self._settings.lock_timeout_seconds,
             stop=self._abandon,
@@ -196,14 +199,16 @@ class Worker:
 
     def _failures(self, made: Spooled) -> list[FailedFormat]:
         return [
-            FailedFormat(each.name, str(self._settings.compat), made.failures[each.format.name])
+            FailedFormat(each.name, str(each.format.compat(self._settings.compat)), made.failures[each.format.name])
             for each in self._settings.formats
             if not made.has(each)
         ]
 
     def _store(self, lease: Lease, made: Spooled, file_format: FileFormat) -> NewFile:
-        head = file_format.head(made.state.table, self._settings.compat)
-        tail = file_format.format.tail(made.state.table, self._settings.compat)
+        compat = file_format.format.compat(self._settings.compat)
+        table = altered(made.state.table, compat)
+        head = file_format.head(table, compat)
+        tail = file_format.format.tail(table, compat)
         segments = made.segments[file_format.format.name]
         joiner = file_format.format.joiner
         file = NewFile(
@@ -211,7 +216,7 @@ class Worker:
             key="",
             etag="",
             content_type=file_format.format.content_type,
-            compat=str(self._settings.compat),
+            compat=str(compat),
             manifest=make_manifest(head, segments, joiner, tail),
             announced=True,
         )

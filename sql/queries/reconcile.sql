@@ -51,8 +51,8 @@ WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.rel
             UNION ALL
             SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.format_failure
         ) AS s
-        WHERE s.resource_id = r.resource_id AND s.relid = r.relid AND s.format = ANY (%(formats)s)
-            AND s.compat = %(compat)s
+        JOIN unnest(%(formats)s::text[], %(compats)s::text[]) AS wanted (format, compat) USING (format, compat)
+        WHERE s.resource_id = r.resource_id AND s.relid = r.relid
             AND s.filenode = pg_catalog.pg_relation_filenode(r.relid)
             AND s.signature = datastore_dumper.signature(r.relid)
     ) < cardinality(%(formats)s);

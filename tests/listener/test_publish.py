@@ -146,7 +146,7 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
     state = stage.state()
     announce(stage.connection, ["t/1"])
     stage.writer.execute("DROP TABLE t")
-    reconcile(stage.connection, formats=["csv"], compat="2.12", retain_seconds=0)
+    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
     with pytest.raises(LeaseLostError):
         stage.publish(lease, state, new_file("t/1"))
     assert published_files(stage.connection, "t") == {}

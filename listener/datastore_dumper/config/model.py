@@ -133,6 +133,20 @@ class ExportConfig(Section):
         min_length=1,
         description="The files made of each table. csv-bom is what the buttons on CKAN's pages ask for.",
     )
+    header: Literal["names", "labels"] = Field(
+        default="names",
+        description=(
+            "What the first line of CSV and TSV has: names of columns, as CKAN, or labels from the data dictionary. Files "
+            "with labels are handed out only if the plugin's setting alterations says labels, too."
+        ),
+    )
+    omit_id: bool = Field(
+        default=False,
+        description=(
+            "Whether CSV and TSV lack the column _id, which CKAN's have. Such files are handed out only if the plugin's "
+            "setting alterations says omit_id, too."
+        ),
+    )
     concurrency: int = Field(default=2, ge=1, le=64, description="How many tables are exported at once.")
     lock_timeout_seconds: float = Field(
         default=2,
