@@ -99,20 +99,37 @@ class SegmentReader:
         had, `UnsupportedTypeError` if the format cannot write a column.
         """
         copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
+        with self._explained(), path.open("xb") as spool, self._locked_snapshot(format_.settings):
+            return self._copy(copy, format_, part, spool, path, progress)
+
+    def boundaries(self, first: int | None, last: int | None, rows: int, most: int) -> list[int]:
+        """Buckets at which segments of about so many rows begin, at most `most` of them, within [first, last].
+
+        The first is the first bucket that has rows. Empty: there are none. Raises what `export` raises.
+        """
+        statement = sql.SQL(query("boundaries")).format(table=self.state.table.identifier)
+        bounds = {
+            "first_id": -(2**63) if first is None else first << BUCKET_BITS,
+            "last_id": 2**63 - 1 if last is None else ((last + 1) << BUCKET_BITS) - 1,
+        }
+        with self._explained(), self._locked_snapshot(()):
+            return [row[0] for row in self.connection.execute(statement, {**bounds, "rows": rows, "most": most})]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the driver raises, as what the caller can do about it."""
+        name = self.state.table.resource_id
         try:
-            with path.open("xb") as spool, self._locked_snapshot(format_.settings):
-                return self._copy(copy, format_, part, spool, path, progress)
+            yield
         except (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled) as error:
-            raise GaveWayError(
-                f"{self.state.table.resource_id} is locked by somebody else: {_reason(error)}"
-            ) from error
+            raise GaveWayError(f"{name} is locked by somebody else: {_reason(error)}") from error
         except (
             errors.UndefinedTable,
             errors.UndefinedColumn,
             errors.UndefinedFunction,
             errors.SnapshotTooOld,
         ) as error:
-            raise TableChangedError(f"{self.state.table.resource_id} was altered: {_reason(error)}") from error
+            raise TableChangedError(f"{name} was altered: {_reason(error)}") from error
 
     @contextmanager
     def _locked_snapshot(self, settings: tuple[tuple[str, str], ...]) -> Iterator[None]:

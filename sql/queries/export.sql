@@ -48,3 +48,23 @@ SELECT pg_catalog.pg_relation_filenode(%(relid)s) = %(filenode)s
 -- name: same_columns
 -- From another session while the lock is held, so that a column that was renamed or retyped since the snapshot shows.
 SELECT datastore_dumper.signature(%(relid)s) = %(signature)s;
+
+-- name: boundaries
+-- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
+-- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in as a quoted identifier.
+WITH RECURSIVE start (id) AS (
+    (SELECT _id::bigint FROM {table} WHERE _id >= %(first_id)s AND _id <= %(last_id)s ORDER BY _id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT t._id::bigint FROM {table} AS t
+        WHERE t._id >= greatest(((s.id >> 13) + 1) << 13, (n.id >> 13) << 13) AND t._id <= %(last_id)s
+        ORDER BY t._id LIMIT 1
+    )
+    FROM start AS s
+    CROSS JOIN LATERAL (
+        SELECT _id::bigint AS id FROM {table} WHERE _id >= s.id AND _id <= %(last_id)s
+        ORDER BY _id OFFSET %(rows)s LIMIT 1
+    ) AS n
+    WHERE s.id IS NOT NULL
+)
+SELECT id >> 13 AS bucket FROM start WHERE id IS NOT NULL LIMIT %(most)s;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -205,3 +205,28 @@ def test_settings_of_ckans_read_role_show_in_the_bytes(bench: Bench) -> None:
         )
     # The style is ISO whatever the role says: psycopg2 sees to that for CKAN.
     assert exported.path.read_bytes() == b"1,2024-01-02 12:04:05+09,2024-01-02,P1DT2H,0.10000000149011612,ab\n"
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "expected"),
+    [
+        ([], 10, []),
+        ([1], 10, [0]),
+        (range(1, 8192 * 6), 8192 * 2, [0, 2, 4]),
+        ([*range(1, 8192 * 3), 2**31 - 1], 8192, [0, 1, 2, 262143]),
+        ([-20000, -5, 5, 9000], 1, [-3, -1, 0, 1]),
+        ([5, 8192 * 1000], 100, [0]),
+        ([8192 * n for n in range(40)], 10, [0, 10, 20, 30]),
+    ],
+)
+def test_boundaries(bench: Bench, ids: Sequence[int], rows: int, expected: list[int]) -> None:
+    bench.writer.execute("TRUNCATE t")
+    bench.writer.execute("INSERT INTO t (_id) SELECT unnest(%s::bigint[])", [list(ids)])
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        reader = SegmentReader(bench.segment, bench.witness, state, Compat(), (), 1, bench.stop)
+        found = reader.boundaries(None, None, rows, 100)
+        assert found == expected
+        assert reader.boundaries(None, None, rows, 2) == expected[:2]
+        if expected:
+            assert reader.boundaries(expected[-1], None, rows, 100) == expected[-1:]
+            assert reader.boundaries(None, expected[0], rows, 100) == expected[:1]
