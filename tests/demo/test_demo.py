@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def start(base: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def running_demo(base: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(base)}
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def processes_in(base: Path) -> list[str]:
@@ -56,8 +62,8 @@ def run_until(process: subprocess.Popen[str], words: str) -> None:
 
 
 def test_plays_to_the_end_and_leaves_nothing(base: Path) -> None:
-    process = start(base)
-    output, said = process.communicate(timeout=WAIT_SECONDS)
+    with running_demo(base) as process:
+        output, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, said
     (line,) = output.splitlines()
     result = json.loads(line)
@@ -71,12 +77,12 @@ def test_plays_to_the_end_and_leaves_nothing(base: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["Set up", "Postgres 18", "1  First dump", "lookup() called the file stale"])
+@pytest.mark.parametrize("moment", ["made once per change", "Postgres 18", "1  First dump", "called the file stale"])
 def test_a_signal_ends_it_and_leaves_nothing(base: Path, number: signal.Signals, moment: str) -> None:
-    process = start(base)
-    run_until(process, moment)
-    process.send_signal(number)
-    output, said = process.communicate(timeout=WAIT_SECONDS)
+    with running_demo(base) as process:
+        run_until(process, moment)
+        process.send_signal(number)
+        output, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
     assert json.loads(output.splitlines()[-1])["reason"] == f"interrupted by {number.name}"
@@ -85,18 +91,16 @@ def test_a_signal_ends_it_and_leaves_nothing(base: Path, number: signal.Signals,
 
 
 def test_killed_it_takes_its_processes_along_and_the_next_one_clears_up(base: Path) -> None:
-    process = start(base)
-    run_until(process, "1  First dump")
-    eventually(lambda: any(" run " in command for command in processes_in(base)))
-    process.kill()
-    process.communicate(timeout=WAIT_SECONDS)
+    with running_demo(base) as process:
+        run_until(process, "1  First dump")
+        eventually(lambda: any(" run " in command for command in processes_in(base)))
     eventually(lambda: processes_in(base) == [], timeout=WAIT_SECONDS)
     (left,) = base.iterdir()
-    process = start(base)
-    run_until(process, "Postgres 18")
-    assert not left.exists()
-    process.terminate()
-    process.communicate(timeout=WAIT_SECONDS)
+    with running_demo(base) as process:
+        run_until(process, "Postgres 18")
+        assert not left.exists()
+        process.terminate()
+        process.communicate(timeout=WAIT_SECONDS)
     assert list(base.iterdir()) == []
 
 
