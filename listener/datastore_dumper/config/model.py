@@ -7,11 +7,12 @@ The example file, the reference page, the environment variables and the error me
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from datastore_dumper.config import rules
+from datastore_dumper.formats import file_format_names
 
 # Signature Version 4 refuses presigned links that live longer than 7 days.
 _MAX_LINK_EXPIRY_SECONDS = 7 * 24 * 3600
@@ -26,7 +27,11 @@ Endpoint = Annotated[str, AfterValidator(rules.endpoint)]
 Bucket = Annotated[str, AfterValidator(rules.bucket)]
 Prefix = Annotated[str, AfterValidator(rules.prefix)]
 Compat = Literal["2.10", "2.11", "2.12"]
-FormatName = Literal["csv", "csv-bom"]
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[file_format_names()]  # whatever formats are installed
+FormatNames = Annotated[tuple[FormatName, ...], AfterValidator(rules.unique), AfterValidator(rules.loadable_formats)]
 
 
 class Section(BaseModel):
@@ -127,11 +132,14 @@ class LookConfig(Section):
 class ExportConfig(Section):
     """How tables become files."""
 
-    formats: Annotated[tuple[FormatName, ...], AfterValidator(rules.unique)] = Field(
+    formats: FormatNames = Field(
         default=("csv", "csv-bom"),
         strict=False,
         min_length=1,
-        description="The files made of each table. csv-bom is what the buttons on CKAN's pages ask for.",
+        description=(
+            "The files made of each table. The buttons on CKAN's pages ask for csv-bom, tsv-bom, json and xml. "
+            "Installed extensions may offer more."
+        ),
     )
     header: Literal["names", "labels"] = Field(
         default="names",

@@ -14,6 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
+from datastore_dumper.errors import ConfigError
+from datastore_dumper.formats import file_format
+
 # NAMEDATALEN - 1: Postgres cuts longer identifiers short, so a longer name can never be a role's.
 _MAX_ROLE_BYTES = 63
 
@@ -89,3 +92,12 @@ def unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
         if value in values[:index]:
             raise wrong(f"names {value} twice")
     return values
+
+
+def loadable_formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        try:
+            file_format(name)
+        except ConfigError as error:
+            raise wrong(f"names {name}: {error.message}", hint=error.hint) from error
+    return names

@@ -1,4 +1,4 @@
-"""CSV, byte for byte as CKAN sends it: the header line by Python's csv module, the rows by Postgres."""
+"""CSV and TSV, byte for byte as CKAN sends them: the header line by Python's csv module, the rows by Postgres."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 
 from psycopg import sql
 
-from datastore_dumper.formats.base import Column, Compat, Format, Table
+from datastore_dumper.formats.base import Compat, Format, Table
+from datastore_dumper.formats.columns import text_value
 
 
 class CsvFormat(Format):
@@ -16,6 +17,7 @@ class CsvFormat(Format):
     name = "csv"
     extension = "csv"
     content_type = "text/csv; charset=utf-8"
+    alterable = True
     delimiter = ","
 
     def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
@@ -29,18 +31,14 @@ class CsvFormat(Format):
     def head(self, table: Table, compat: Compat) -> bytes:
         """Ends in CR LF, as Python writes it; the rows end in LF, as Postgres does. CKAN sends both as they come."""
         line = io.StringIO(newline="")
-        csv.writer(line, delimiter=self.delimiter).writerow(column.name for column in table.columns)
+        csv.writer(line, delimiter=self.delimiter).writerow(column.header for column in table.columns)
         return line.getvalue().encode()
 
 
-def text_value(column: Column, compat: Compat) -> sql.Composed:
-    """The expression whose text CKAN sends for a column (ckanext/datastore/backend/postgres.py, datastore_search)."""
-    name = sql.Identifier(column.name)
-    if column.type == "nested":
-        return sql.SQL("coalesce(({}).json, 'null')").format(name)
-    if column.type == "timestamp":
-        pattern = 'YYYY-MM-DD"T"HH24:MI:SS.MS' if compat.milliseconds else 'YYYY-MM-DD"T"HH24:MI:SS'
-        return sql.SQL("to_char({}, {})").format(name, pattern)
-    if column.type.startswith("_"):
-        return sql.SQL("coalesce(array_to_json({}), 'null')").format(name)
-    return sql.Composed([name])
+class TsvFormat(CsvFormat):
+    """`text/tab-separated-values`: CSV with tabs, quotes and all, and not what Postgres calls the text format."""
+
+    name = "tsv"
+    extension = "tsv"
+    content_type = "text/tab-separated-values; charset=utf-8"
+    delimiter = "\t"
