@@ -71,6 +71,6 @@ check_python = @test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; se
 # Both lists have the same versions, so one environment serves demo, tests and linters.
 .venv/%.installed: .venv/pyvenv.cfg requirements/%.txt pyproject.toml
 	@echo "Installing requirements/$*.txt into .venv ..."
-	@$(pip) install --require-hashes --no-deps -r requirements/$*.txt
+	@$(pip) install --use-pep517 --require-hashes --no-deps -r requirements/$*.txt
 	@$(pip) install --no-deps --editable .
 	@touch $@
