@@ -44,7 +44,9 @@ def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seco
     attached, unattached = attach_missing(connection)
     for resource_id, reason in unattached.items():
         log.warning("triggers_missing", resource_id=resource_id, error=reason)
-    drifted = connection.execute(query("mark_drifted"), {"formats": formats, "compats": list(compats.values())}).fetchall()
+    drifted = connection.execute(
+        query("mark_drifted"), {"formats": formats, "compats": list(compats.values())}
+    ).fetchall()
     found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted))
     if found != Reconciled():
         log.info(

@@ -267,3 +267,17 @@ AS $$
 $$;
 COMMENT ON FUNCTION datastore_dumper.lookup IS
     'The published file of a resource in a format, and whether it shows the table as committed now. No row: there is none.';
+
+CREATE OR REPLACE FUNCTION datastore_dumper.failure(resource_id text, format text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT f.error
+    FROM datastore_dumper.format_failure AS f
+    JOIN datastore_dumper.datastore_table AS t ON t.resource_id = f.resource_id
+    WHERE f.resource_id = $1 AND f.format = $2 AND f.relid = t.relid
+        AND f.filenode = pg_relation_filenode(t.relid)
+        AND f.signature = datastore_dumper.signature(t.relid)
+        AND NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = t.relid)
+$$;
+COMMENT ON FUNCTION datastore_dumper.failure IS
+    'Why a resource as committed now cannot be had in a format. NULL: nothing is known against it.';

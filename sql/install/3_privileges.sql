@@ -40,10 +40,10 @@ BEGIN
             EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT SELECT ON TABLES TO %I', writer, daemon);
         END IF;
     END IF;
-    -- CKAN's read role may ask one question.
+    -- CKAN's read role may ask two questions.
     IF reader IS NOT NULL AND reader <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text) TO %I', reader);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text) TO %I', reader);
     END IF;
 END
 $$;

@@ -42,6 +42,22 @@ def test_disk(tmp_path: Path) -> None:
     found = read(config(storage="disk", disk__directory=f" {tmp_path} "))
     assert found.storage == DiskSettings(tmp_path)
     assert found.link_expiry_seconds == 300
+    assert (found.extra_formats, found.alterations, found.readable_filenames) == ((), (), False)
+
+
+def test_options(tmp_path: Path) -> None:
+    found = read(
+        config(
+            storage="disk",
+            disk__directory=str(tmp_path),
+            extra_formats=["csv.gz", "parquet"],
+            alterations=["omit_id", "labels"],
+            filename="name",
+        )
+    )
+    assert found.extra_formats == ("csv.gz", "parquet")
+    assert found.alterations == ("omit_id", "labels")
+    assert found.readable_filenames
 
 
 def test_s3() -> None:
@@ -74,6 +90,10 @@ def test_s3() -> None:
         ({**S3, "s3__addressing_style": "dns"}, "s3.addressing_style"),
         ({**S3, "link_expiry_seconds": 0}, "link_expiry_seconds"),
         ({**S3, "link_expiry_seconds": 604_801}, "link_expiry_seconds"),
+        ({**S3, "extra_formats": ["parquet", "csv"]}, "extra_formats"),
+        ({**S3, "extra_formats": ["xml-bom"]}, "extra_formats"),
+        ({**S3, "alterations": ["label"]}, "alterations"),
+        ({**S3, "filename": "title"}, "filename"),
     ],
 )
 def test_an_error_names_the_key_and_no_secret(values: dict[str, Any], key: str) -> None:

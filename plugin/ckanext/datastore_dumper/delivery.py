@@ -42,7 +42,7 @@ def deliver(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> Any:
         return _redirect(file, headers, portal)
     _describe(response, file, headers, verdict)
     # A browser may keep it, but must ask each time whether it still may have it.
-    return _for_this_user_only(response, portal, "private, no-cache")
+    return for_this_user_only(response, portal, "private, no-cache")
 
 
 def _redirect(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> Any:
@@ -50,7 +50,7 @@ def _redirect(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> An
     if link is None:
         raise StorageError("the storage makes no links")
     # Whoever has the link has the file, so nobody may keep it. Range and the like go with the client to the bucket.
-    return _for_this_user_only(redirect(link, code=302), portal, "private, no-store")
+    return for_this_user_only(redirect(link, code=302), portal, "private, no-store")
 
 
 def _from_disk(storage: DiskStorage, file: PublishedFile, verdict: Verdict) -> Any:
@@ -96,7 +96,7 @@ def _describe(response: Any, file: PublishedFile, headers: ObjectHeaders, verdic
         response.content_length = verdict.stop - verdict.start
 
 
-def _for_this_user_only(response: Any, portal: Portal, cache_control: str) -> Any:
+def for_this_user_only(response: Any, portal: Portal, cache_control: str) -> Any:
     """CKAN would mark the response `public` (set_cache_control_headers_for_response), even for private data."""
     tk.request.environ["__no_cache__"] = True
     response.headers["Cache-Control"] = cache_control

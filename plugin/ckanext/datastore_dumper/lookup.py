@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from ckanext.datastore.backend.postgres import get_read_engine
@@ -18,6 +19,7 @@ _LOOKUP = sa.text(
     "SELECT storage_key, etag, bytes, content_type, compat, generated_at, fresh"
     " FROM datastore_dumper.lookup(:resource_id, :format)"
 )
+_FAILURE = sa.text("SELECT datastore_dumper.failure(:resource_id, :format) AS error")
 
 # Postgres, appendix A: invalid_schema_name and undefined_function; insufficient_privilege.
 _NOT_INSTALLED = ("3F000", "42883")
@@ -44,25 +46,38 @@ def published_file(resource_id: str, format: str) -> PublishedFile | None:
     """The file published for the table `resource_id`, or None if there is none.
 
     Raises `PermissionDeniedError` or `UnavailableError`: the grant or our schema is missing, or the database fails.
-    The connection goes back to CKAN's pool rolled back in every case.
     """
+    row = _ask(_LOOKUP, resource_id, format)
+    return PublishedFile(**row) if row is not None else None
+
+
+def failure(resource_id: str, format: str) -> str | None:
+    """Why the table `resource_id` as it is now cannot be had in `format`; None if nothing is known against it.
+
+    Raises as `published_file` does.
+    """
+    row = _ask(_FAILURE, resource_id, format)
+    return row["error"] if row is not None else None
+
+
+def _ask(question: Any, resource_id: str, format: str) -> Any:
+    """The first row, as a mapping. The connection goes back to CKAN's pool rolled back in every case."""
     try:
         with get_read_engine().connect() as connection:
             connection.execute(_SET_TIMEOUT, {"milliseconds": str(TIMEOUT_MS)})
-            row = connection.execute(_LOOKUP, {"resource_id": resource_id, "format": format}).mappings().first()
+            return connection.execute(question, {"resource_id": resource_id, "format": format}).mappings().first()
     except sa.exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "pgcode", None)
         if code in _NOT_INSTALLED:
             raise UnavailableError(
-                "the DataStore database has no function datastore_dumper.lookup",
+                "the DataStore database lacks the functions of the schema datastore_dumper",
                 hint="run `datastore-dumper install` against it",
             ) from error
         if code == _NOT_GRANTED:
             raise PermissionDeniedError(
-                "the role of ckan.datastore.read_url may not execute datastore_dumper.lookup",
+                "the role of ckan.datastore.read_url may not execute the functions of the schema datastore_dumper",
                 hint="name it in roles.ckan_read and run `datastore-dumper install` again",
             ) from error
         reason = str(cause).strip().partition("\n")[0]
         raise UnavailableError(f"the DataStore database cannot say which file is published: {reason}") from error
-    return PublishedFile(**row) if row is not None else None

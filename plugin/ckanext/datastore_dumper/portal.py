@@ -13,6 +13,7 @@ from ckanext.datastore.interfaces import IDatastore
 
 from ckanext.datastore_dumper.compat import compat_of
 from ckanext.datastore_dumper.settings import PREFIX, Settings, read
+from datastore_dumper.errors import ConfigError
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.settings import open_storage
 
@@ -39,6 +40,14 @@ class Portal:
     def settings(self) -> Settings:
         """Raises `ConfigError` that names the key, each time until it is set right and CKAN restarted."""
         return read(self._config)
+
+    @property
+    def extra_formats(self) -> tuple[str, ...]:
+        """None while a setting is wrong, which was logged at the start: then all is as if we were not here."""
+        try:
+            return self.settings.extra_formats
+        except ConfigError:
+            return ()
 
     @cached_property
     def storage(self) -> Storage:

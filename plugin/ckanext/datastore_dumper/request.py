@@ -2,17 +2,17 @@
 
 The rules are those of `dump_schema` and `dump` in CKAN's ckanext/datastore/blueprint.py, the same from 2.10 to 2.12.
 Where CKAN is lenient (an empty `limit`, `offset=+0`, a repeated argument), this is strict: CKAN's own
-answer is always right.
+answer is always right. Formats that CKAN does not know are the site's extra formats: what no file answers, nobody does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 FORMATS = ("csv", "tsv", "json", "xml")
-"""CKAN's DUMP_FORMATS. Others get its 400."""
+"""CKAN's DUMP_FORMATS. Others get its 400, unless the site has them as extra formats."""
 
 NARROWING = frozenset({"limit", "filters", "q", "full_text", "distinct", "plain", "language", "fields"})
 """Arguments that choose rows or columns, or belong to one that does."""
@@ -29,43 +29,46 @@ class DumpRequest:
 
     name: str
     """Resource id or alias, as typed."""
-    extension: str
-    """One of `FORMATS`."""
-    bom: bool
-
-    @property
-    def format(self) -> str:
-        """What the published file is called in the database: the extension, then `-bom` if it starts with the mark."""
-        return f"{self.extension}-bom" if self.bom else self.extension
+    format: str
+    """As the daemon names it: one of `FORMATS`, then `-bom` if it starts with the mark, or an extra format."""
+    extra: bool
+    """CKAN does not know the format."""
 
 
 @dataclass(frozen=True)
 class NotAnswerable:
     """No ready file has this answer."""
 
-    reason: str
+    format: str
+    extra: bool
+    arguments: tuple[str, ...]
+    """Those that no file can heed."""
 
 
-def parse(name: str, args: Iterable[tuple[str, str]]) -> DumpRequest | NotAnswerable:
+def parse(
+    name: str, args: Iterable[tuple[str, str]], extra_formats: Collection[str] = ()
+) -> DumpRequest | NotAnswerable:
     """Read the arguments of `/datastore/dump/<name>`, in the order given, repeated ones included."""
     pairs = [(key, value) for key, value in args if key in _UNDERSTOOD]
-    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if repeated:
-        return NotAnswerable(f"repeated argument: {repeated[0]}")
-    given = dict(pairs)
-    narrowing = sorted(NARROWING & given.keys())
-    if narrowing:
-        return NotAnswerable(f"part of the table is wanted: {', '.join(narrowing)}")
-    if _is_true(given.get("latest", "")):
-        return NotAnswerable("live data is wanted: latest")
+    given = dict(reversed(pairs))  # of a repeated argument CKAN takes the first
+    format = given.get("format", "") or "csv"
+    extra = format in extra_formats
+    bom = _is_true(given.get("bom", ""))
+    objections = {key for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+    objections |= NARROWING & given.keys()
+    if _is_true(given.get("latest", "")):  # live data, and not a file
+        objections.add("latest")
     if given.get("offset", "") not in _FROM_THE_START:
-        return NotAnswerable("part of the table is wanted: offset")
+        objections.add("offset")
     if given.get("sort", "") not in _IN_TABLE_ORDER:
-        return NotAnswerable("another order is wanted: sort")
-    extension = given.get("format", "") or "csv"
-    if extension not in FORMATS:
-        return NotAnswerable("not one of CKAN's formats")
-    return DumpRequest(name, extension, bom=_is_true(given.get("bom", "")))
+        objections.add("sort")
+    if extra and bom:  # the mark is for what spreadsheets open as text
+        objections.add("bom")
+    if not extra and format not in FORMATS:
+        objections.add("format")
+    if objections:
+        return NotAnswerable(format, extra, tuple(sorted(objections)))
+    return DumpRequest(name, f"{format}-bom" if bom else format, extra)
 
 
 def _is_true(value: str) -> bool:

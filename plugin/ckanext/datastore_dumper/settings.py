@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ckanext.datastore_dumper.compat import ALTERATIONS
+from ckanext.datastore_dumper.request import FORMATS
 from datastore_dumper.errors import ConfigError, DumperError
 from datastore_dumper.storage.settings import DiskSettings, S3Settings
 
@@ -22,6 +24,12 @@ class Settings:
 
     storage: DiskSettings | S3Settings
     link_expiry_seconds: int
+    extra_formats: tuple[str, ...]
+    """Formats that CKAN does not know and the daemon makes."""
+    alterations: tuple[str, ...]
+    """How files for plain requests differ from CKAN's (`compat.ALTERATIONS`). Mostly empty."""
+    readable_filenames: bool
+    """Downloads are named by resource and date, not by the id."""
 
 
 def read(config: Mapping[str, Any]) -> Settings:
@@ -32,13 +40,15 @@ def read(config: Mapping[str, Any]) -> Settings:
     expiry = config[f"{PREFIX}.link_expiry_seconds"]
     if not 1 <= expiry <= _LINK_EXPIRY_MAX_SECONDS:
         raise _wrong("link_expiry_seconds", f"is {expiry}", f"choose from 1 to {_LINK_EXPIRY_MAX_SECONDS} (7 days)")
-    kind = _text(config, "storage")
-    if kind == "disk":
-        return Settings(_disk(config), expiry)
-    if kind == "s3":
-        return Settings(_s3(config), expiry)
-    raise _wrong(
-        "storage", f"is {kind!r}" if kind else "is not set", "set it to disk or s3, whichever the daemon stores to"
+    filename = _text(config, "filename")
+    if filename not in ("id", "name"):
+        raise _wrong("filename", f"is {filename!r}", "choose id or name")
+    return Settings(
+        _storage(config),
+        expiry,
+        extra_formats=_extra_formats(config),
+        alterations=_alterations(config),
+        readable_filenames=filename == "name",
     )
 
 
@@ -61,6 +71,33 @@ def one_line(error: DumperError) -> str:
     line = f"{error.message} ({error.hint})" if error.hint else error.message
     line = " ".join(line.split())
     return line.replace("storage.disk.", f"{PREFIX}.disk.").replace("storage.s3.", f"{PREFIX}.s3.")
+
+
+def _storage(config: Mapping[str, Any]) -> DiskSettings | S3Settings:
+    kind = _text(config, "storage")
+    if kind == "disk":
+        return _disk(config)
+    if kind == "s3":
+        return _s3(config)
+    raise _wrong(
+        "storage", f"is {kind!r}" if kind else "is not set", "set it to disk or s3, whichever the daemon stores to"
+    )
+
+
+def _extra_formats(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = tuple(config[f"{PREFIX}.extra_formats"])
+    for name in names:
+        if name.removesuffix("-bom") in FORMATS:
+            raise _wrong("extra_formats", f"has {name}, which CKAN has itself", "name only formats that CKAN lacks")
+    return names
+
+
+def _alterations(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = tuple(config[f"{PREFIX}.alterations"])
+    for name in names:
+        if name not in ALTERATIONS:
+            raise _wrong("alterations", f"has {name!r}", f"choose from {' and '.join(ALTERATIONS)}")
+    return names
 
 
 def _disk(config: Mapping[str, Any]) -> DiskSettings:

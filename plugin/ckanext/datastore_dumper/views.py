@@ -1,7 +1,8 @@
 """`/datastore/dump/<resource id or alias>`: the ready file, or CKAN's own dump for whatever no file can answer.
 
 The order is: what is asked, whom CKAN lets have it, which file is published, deliver. Nothing is remembered of the
-second: CKAN is asked on every request. Where anything fails on our side, CKAN's own dump is the answer.
+second: CKAN is asked on every request. Where anything fails on our side, CKAN's own dump is the answer; to a request for a
+format that CKAN does not know, a sentence (`unanswered`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,22 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend
 from flask import Blueprint
 
+from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.delivery import deliver
-from ckanext.datastore_dumper.lookup import PublishedFile, published_file
+from ckanext.datastore_dumper.filename import readable_filename
+from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.request import DumpRequest, NotAnswerable, parse
 from ckanext.datastore_dumper.settings import PREFIX, one_line
+from ckanext.datastore_dumper.unanswered import (
+    LeftToCkanError,
+    NeverReadyError,
+    NotOfferedError,
+    NotReadyError,
+    RefusedError,
+    UnheededError,
+    without_file,
+)
 from datastore_dumper.errors import DumperError
 from datastore_dumper.storage.base import ObjectHeaders
 
@@ -32,34 +44,37 @@ log = logging.getLogger(__name__)
 blueprint = Blueprint("datastore_dumper", __name__)
 
 
-class LeftToCkanError(Exception):
-    """CKAN's own dump is the right answer to this request; the message says why."""
-
-
 def dump(resource_id: str) -> Any:
     """The view. `resource_id` is a table's name or an alias."""
+    portal: Portal = p.get_plugin("datastore_dumper").portal
+    request = parse(resource_id, tk.request.args.items(multi=True), portal.extra_formats)
+    instead = f"is not to be had as {request.format}" if request.extra else "goes to CKAN's own dump"
     try:
-        return _ready_file(resource_id)
-    except LeftToCkanError as reason:
-        log.debug("%r goes to CKAN's own dump: %s", resource_id, reason)
+        return _ready_file(resource_id, request, portal)
+    except LeftToCkanError as error:
+        reason: Exception = error
+        log.debug("%r %s: %s", resource_id, instead, error)
     except DumperError as error:
-        log.warning("%r goes to CKAN's own dump: %s", resource_id, one_line(error))
-    except Exception:
+        reason = error
+        log.warning("%r %s: %s", resource_id, instead, one_line(error))
+    except Exception as error:
+        reason = error
         # A query of CKAN's may have failed on the session that its own dump is about to use.
         model.Session.rollback()
-        log.exception("%r goes to CKAN's own dump", resource_id)
+        log.exception("%r %s", resource_id, instead)
+    if request.extra and not isinstance(reason, NotOfferedError):
+        return without_file(reason, request.format, portal)
     return core.dump(resource_id)
 
 
-def _ready_file(name: str) -> Any:
-    portal: Portal = p.get_plugin("datastore_dumper").portal
-    request = parse(name, tk.request.args.items(multi=True))
-    if isinstance(request, NotAnswerable):
-        raise LeftToCkanError(request.reason)
+def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal) -> Any:
+    if isinstance(request, NotAnswerable) and not request.extra:
+        raise UnheededError(request.arguments)
     resource_id = _authorized_id(name, portal)
+    if isinstance(request, NotAnswerable):
+        raise UnheededError(request.arguments)
     file = _equal_file(resource_id, request, portal)
-    stem = resource_id if portal.names_file_by_real_id else name
-    return deliver(file, ObjectHeaders(file.content_type, f"{stem}.{request.extension}"), portal)
+    return deliver(file, ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal)), portal)
 
 
 def _authorized_id(name: str, portal: Portal) -> str:
@@ -68,7 +83,7 @@ def _authorized_id(name: str, portal: Portal) -> str:
     The action and not the bare authorization function, so that whatever plugins put around the action has its say.
     """
     if name in portal.public_tables:
-        raise LeftToCkanError("a public table")
+        raise NotOfferedError("a public table")
     if portal.row_filters:
         portal.warn_once(
             "row filters",
@@ -77,38 +92,50 @@ def _authorized_id(name: str, portal: Portal) -> str:
             ", ".join(portal.row_filters),
             PREFIX,
         )
-        raise LeftToCkanError("a plugin may filter rows")
+        raise NotOfferedError("a plugin may filter rows")
     backend = DatastoreBackend.get_active_backend()
     if not isinstance(backend, DatastorePostgresqlBackend):
-        raise LeftToCkanError("the DataStore is not in Postgres")
+        raise NotOfferedError("the DataStore is not in Postgres")
     exists, real_id = backend.resource_id_from_alias(name)
     if not exists:
-        raise LeftToCkanError("no such table or alias")
+        raise RefusedError("no such table or alias")
     resource_id: str = real_id or name
     try:
         tk.get_action("datastore_search")({}, {"resource_id": resource_id, "limit": 0, "include_total": False})
     except (tk.NotAuthorized, tk.ObjectNotFound, tk.ValidationError) as refusal:
-        raise LeftToCkanError("CKAN refuses") from refusal
+        raise RefusedError("CKAN refuses") from refusal
     return resource_id
 
 
 def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> PublishedFile:
-    """The published file, if CKAN's own dump would send the same bytes now."""
+    """The published file, if it shows what CKAN's own dump would send now, in the way that the site wants it."""
     file = published_file(resource_id, request.format)
     if file is None:
-        raise LeftToCkanError("no file is published")
-    if file.compat != portal.compat:
-        portal.warn_once(
-            "compat",
-            "no ready-made dumps are handed out: the files are made for CKAN %s, this is %s. "
-            "Set ckan.compat and ckan.ms_in_timestamp in the daemon's configuration to match",
-            file.compat,
-            portal.compat,
-        )
-        raise LeftToCkanError("the file is another release's")
+        if request.extra and (error := failure(resource_id, request.format)):
+            raise NeverReadyError(error)
+        raise NotReadyError("no file is published")
+    objected = objection(file.compat, portal.compat, portal.settings.alterations)
+    if objected:
+        portal.warn_once(file.compat, "ready-made dumps are not handed out: %s", objected)
+        raise NotReadyError("the file is not as this site sends it")
     if not file.fresh:
-        raise LeftToCkanError("the table has changed since")
+        raise NotReadyError("the table has changed since")
     return file
+
+
+def _filename(name: str, resource_id: str, file: PublishedFile, portal: Portal) -> str:
+    # The id before it has no dot (storage/keys.py, escape).
+    extension = file.storage_key.rpartition("/")[2].partition(".")[2]
+    if portal.settings.readable_filenames:
+        try:
+            resource = tk.get_action("resource_show")({}, {"id": resource_id})
+        except (tk.NotAuthorized, tk.ObjectNotFound) as refusal:
+            log.debug("%r is named by its id: %s", resource_id, refusal)
+        else:
+            readable = readable_filename(resource.get("name"), resource.get("format"), file.generated_at, extension)
+            if readable:
+                return readable
+    return f"{resource_id if portal.names_file_by_real_id else name}.{extension}"
 
 
 blueprint.add_url_rule("/datastore/dump/<resource_id>", view_func=dump)
