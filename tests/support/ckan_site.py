@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,14 +137,19 @@ class CkanPlatform:
 
     @contextmanager
     def site(
-        self, plugins: Sequence[str] = ("datastore",), settings: Mapping[str, str] | None = None
+        self,
+        plugins: Sequence[str] = ("datastore",),
+        settings: Mapping[str, str] | None = None,
+        *,
+        before_start: Callable[[Databases], None] = lambda databases: None,
     ) -> Iterator[CkanSite]:
-        """A running CKAN with databases of its own."""
+        """A running CKAN with databases of its own, which `before_start` may alter before CKAN connects to them."""
         with (
             self.databases() as databases,
             closing(PrivateDirectory.make(_PREFIX, None)) as private,
             socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
         ):
+            before_start(databases)
             site = CkanSite(self, databases, private.path, listener)
             try:
                 site.restart(plugins, settings)
@@ -157,6 +162,8 @@ class CkanPlatform:
     ) -> Path:
         values = {
             "SECRET_KEY": self.secret_key,
+            "beaker.session.secret": self.secret_key,  # what CKAN 2.10 reads instead
+            "WTF_CSRF_SECRET_KEY": self.secret_key,
             "ckan.site_id": f"tests-{databases.main}",
             "ckan.site_url": url,
             "ckan.plugins": " ".join(plugins),

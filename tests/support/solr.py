@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _CORE = "/solr/ckan"
-# check_solr_schema_version in ckan/lib/search/__init__.py looks at the name alone.
-_SCHEMA = b'<?xml version="1.0" encoding="UTF-8"?>\n<schema name="ckan-2.12" version="1.6"/>\n'
+# check_solr_schema_version in ckan/lib/search/__init__.py looks at the name alone. CKAN 2.10 to 2.12 take this one.
+_SCHEMA = b'<?xml version="1.0" encoding="UTF-8"?>\n<schema name="ckan-2.11" version="1.6"/>\n'
 _ACCEPTED = {"responseHeader": {"status": 0, "QTime": 0}}
 _NOTHING_FOUND = {
     **_ACCEPTED,
