@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from datastore_dumper.errors import ConfigError
+from datastore_dumper.errors import ConfigError, DumperError
 from datastore_dumper.formats.base import FileFormat, Format
 
 GROUP = "datastore_dumper.formats"
@@ -52,6 +52,8 @@ def load_format(name: str) -> Format:
     (offer,) = offers
     try:
         made: object = offer.load()()
+    except DumperError:
+        raise  # it says itself what it lacks
     # Whatever the module of somebody else raises at import is the reason why the format is not to be had.
     except Exception as error:
         raise ConfigError(

@@ -30,8 +30,8 @@ class ParquetFormat(Format):
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise ConfigError(
-                f"export.formats: 'parquet' needs pyarrow, which cannot be imported: {error}",
-                hint="pip install 'ckanext-datastore-dumper[listener,parquet]', or take it out of export.formats.",
+                f"The format 'parquet' needs pyarrow, which cannot be imported: {error}",
+                hint="pip install 'ckanext-datastore-dumper[listener,parquet]', or take 'parquet' out of export.formats.",
             ) from error
 
     def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
