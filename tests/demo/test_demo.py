@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -33,9 +35,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @contextmanager
-def running_demo(base: Path) -> Iterator[subprocess.Popen[str]]:
+def running_demo(base: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(base)}
+        [*COMMAND, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(base)},
     ) as process:
         try:
             yield process
@@ -77,7 +83,7 @@ def test_plays_to_the_end_and_leaves_nothing(base: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["made once per change", "Postgres 18", "1  First dump", "called the file stale"])
+@pytest.mark.parametrize("moment", ["made once per change", "Postgres 18", "1  First dump", "stale right after"])
 def test_a_signal_ends_it_and_leaves_nothing(base: Path, number: signal.Signals, moment: str) -> None:
     with running_demo(base) as process:
         run_until(process, moment)
@@ -86,6 +92,23 @@ def test_a_signal_ends_it_and_leaves_nothing(base: Path, number: signal.Signals,
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
     assert json.loads(output.splitlines()[-1])["reason"] == f"interrupted by {number.name}"
+    assert processes_in(base) == []
+    assert list(base.iterdir()) == []
+
+
+def test_kept_it_stays_until_interrupted_and_tells_how_to_look_around(base: Path) -> None:
+    with running_demo(base, "--keep") as process:
+        run_until(process, "It runs until Ctrl-C")
+        assert process.stderr is not None
+        follow, list_files, psql = (shlex.split(process.stderr.readline()) for _ in range(3))
+        assert "published" in Path(follow[-1]).read_text()
+        assert len([path for path in Path(list_files[-1]).rglob("*.csv") if path.is_file()]) >= 2
+        with psycopg.connect(psql[-1]) as writer:
+            assert writer.execute(process.stderr.readline().strip().encode()).rowcount == 1
+        process.send_signal(signal.SIGINT)
+        output, said = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, said
+    assert json.loads(output)["ok"]
     assert processes_in(base) == []
     assert list(base.iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -116,12 +117,12 @@ class _Story:
         started = time.monotonic()
         with show.bar("Load flights", self._rows) as bar:
             rows = datastore.create_and_load(self._writer, flights(self._source, self._rows), bar.advance)
-        show.done(f"{rows:,} flights in a DataStore table, owned by CKAN's role", time.monotonic() - started, bar=True)
+        show.done(f"{rows:,} flights in a DataStore table of CKAN's role", time.monotonic() - started, bar=True)
         self._measured.rows = rows
         started = time.monotonic()
         with show.bar("datastore-dumper install"), self._interruption.deferred():
             self._program.install(self._server.dsn(datastore.DATABASE))
-        show.done("datastore-dumper install: tables, functions, triggers, rights", time.monotonic() - started)
+        show.done("datastore-dumper install: tables, triggers, rights", time.monotonic() - started)
 
     def _first_dump(self) -> Dump:
         self._show.heading("1  First dump")
@@ -161,7 +162,7 @@ class _Story:
             )
             started = time.monotonic()
         show.done(f"{burst.commits} transactions that insert, update and delete", burst.seconds, bar=True)
-        show.done("lookup() called the file stale right after the first of them")
+        show.done("lookup(): stale right after the first of them")
         self._published("Wait for quiet, then dump", dumps_before=before)
         measured.redump_seconds = round(time.monotonic() - started, 2)
         measured.burst_changes, measured.burst_dumps = burst.commits, self._dumps() - before
@@ -199,7 +200,7 @@ class _Story:
         show.done("lookup() finds nothing any more, at once")
         with show.bar("Wait for the garbage collection"):
             self._wait(lambda: not self._files(), "the files of the dropped table are still there")
-        show.done("Its files are deleted, once links to them have expired", time.monotonic() - started)
+        show.done("Its files are deleted: links to them have expired", time.monotonic() - started)
 
     def _set_up_again(self) -> None:
         self._show.heading("Once more, to look around")
@@ -212,13 +213,14 @@ class _Story:
     def _stay(self) -> None:
         show, program, server = self._show, self._program, self._server
         psql = server.binaries.bin_directory / "psql"
-        show.heading("It runs until Ctrl-C. Try, from another terminal:")
-        show.note(f"tail -f {program.log}")
-        show.note(f"ls -lR {program.files}")
-        show.note(
-            f"{psql if os.access(psql, os.X_OK) else 'psql'} -h {server.socket_directory} -p {server.port} "
-            f"-U {datastore.WRITE_ROLE} {datastore.DATABASE}"
+        commands = (
+            ["tail", "-f", program.log],
+            ["ls", "-lR", program.files],
+            [psql if os.access(psql, os.X_OK) else "psql", server.dsn(datastore.DATABASE, datastore.WRITE_ROLE)],
         )
+        show.heading("It runs until Ctrl-C. Try, from another terminal:")
+        for command in commands:
+            show.note(shlex.join(map(str, command)))
         show.note(f"""  UPDATE "{datastore.RESOURCE_ID}" SET dep_delay = 0 WHERE _id = 1;""")  # noqa: S608 - to be read
         show.note("  (the daemon makes one new file when the table has been quiet for a while)")
         never = Event()
@@ -257,7 +259,7 @@ class _Story:
         started = time.monotonic()
         dump = verify_files(self._reader, self._program.files)
         self._show.done(
-            f"{dump.rows:,} rows, {dump.bytes / 1e6:.1f} MB: byte for byte what CKAN's own query sends",
+            f"{dump.rows:,} rows, {dump.bytes / 1e6:.1f} MB, byte for byte as CKAN sends them",
             time.monotonic() - started,
         )
         return dump

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-_TEXT_WIDTH = 64
-_BAR_WIDTH = 18
+_TEXT_WIDTH = 56  # with mark, bar and time within a terminal of 80
+_BAR_WIDTHS = 8, 20
 _LINE_SECONDS = 5.0  # off a terminal: how often a long step says that it is alive
 
 
@@ -39,6 +39,8 @@ class Show:
         self._console = console
         # Bars are drawn over and over: not on a console that may be recording.
         self._live = Console(file=console.file, width=console.width) if console.is_terminal else None
+        least, most = _BAR_WIDTHS
+        self._bar_width = max(least, min(most, console.width - _TEXT_WIDTH - 16))
 
     def heading(self, text: str) -> None:
         """A new chapter."""
@@ -51,12 +53,12 @@ class Show:
         if self._live is None:
             self._console.print(Text(f"  ok  {text}{f' ({taken})' if taken else ''}"), soft_wrap=True)
             return
-        row = Table.grid(padding=(0, 1))
-        row.add_column(width=3, justify="right")
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_column(width=3, justify="right", no_wrap=True)
         row.add_column(width=_TEXT_WIDTH)
-        row.add_column(width=_BAR_WIDTH)
-        row.add_column(width=7, justify="right")
-        full = ProgressBar(total=1, completed=1, width=_BAR_WIDTH) if bar else ""
+        row.add_column(width=self._bar_width)
+        row.add_column(width=7, justify="right", no_wrap=True)
+        full = ProgressBar(total=1, completed=1, width=self._bar_width) if bar else ""
         row.add_row("[green]✓[/]", escape(text), full, f"[cyan]{taken}[/]")
         self._console.print(row)
 
@@ -75,7 +77,7 @@ class Show:
         if self._live is None:
             yield _lines(self._console, text, total)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(_BAR_WIDTH), _Share())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(self._bar_width), _Share())
         with Progress(*columns, console=self._live, transient=True) as progress:
             task = progress.add_task(text, total=total)
             yield Bar(
