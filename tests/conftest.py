@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.support.seaweedfs",
     "tests.support.installation",
     "tests.support.daemon",
+    "tests.support.exporting",
 ]
