@@ -429,7 +429,6 @@ def test_memory_does_not_grow_with_the_table(exporter: Exporter) -> None:
         lengths.append(length)
         peaks.append(peak_kib)
     assert lengths[1] > 8 * lengths[0]
-    print(lengths, peaks)
     assert peaks[1] < 256 * 1024, peaks
     assert peaks[1] - peaks[0] < 64 * 1024, peaks
 
