@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 FORMATS = ("csv", "tsv", "json", "xml")
-"""CKAN's DUMP_FORMATS. Others get its 400, unless the site has them as extra formats."""
+"""CKAN's DUMP_FORMATS. It refuses others."""
 
 NARROWING = frozenset({"limit", "filters", "q", "full_text", "distinct", "plain", "language", "fields"})
 """Arguments that choose rows or columns, or belong to one that does."""
