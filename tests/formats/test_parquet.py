@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from datastore_dumper.errors import ConfigError, UnsupportedTypeError, UnsupportedValueError
-from datastore_dumper.formats import file_format
+from datastore_dumper.formats import Column, Table, file_format
+from datastore_dumper.formats.parquet.columns import parquet_columns
+from datastore_dumper.formats.parquet.file import write_file
 from datastore_dumper.formats.registry import load_format
 from datastore_dumper.install import install
 from tests.support.daemon import Dumper
@@ -462,3 +464,10 @@ def test_a_type_unknown_to_parquet_leaves_csv_published(dumper: Dumper) -> None:
     found = failures(dumper)
     assert set(found) == {"parquet"}
     assert 'column "where"' in found["parquet"]
+
+
+def test_text_that_is_not_utf_8_is_refused_and_its_column_named() -> None:
+    """As a database in SQL_ASCII may send it."""
+    columns = parquet_columns(Table("t", (Column("_id", "int4"), Column("a", "text"), Column("b", "text"))))
+    with pytest.raises(UnsupportedValueError, match='t: column "b" .*UTF8'):
+        list(write_file(iter([b"1,\xc3\xa4,ok\n", b"2,ok,\xff\n"]), "t", columns))
