@@ -11,9 +11,8 @@ from xml.etree import ElementTree
 
 from psycopg import sql
 
-from datastore_dumper.errors import UnsupportedValueError
 from datastore_dumper.formats.base import Compat, Format, Table
-from datastore_dumper.formats.records import Record, copy_records, records
+from datastore_dumper.formats.records import Record, copy_records, records, unsupported
 
 # CKAN's rules for an element's name from 2.12 on (writer.py, xml_element_name_rules), one after the other.
 _NAME_RULES = (
@@ -46,9 +45,7 @@ class XmlFormat(Format):
             try:
                 row = write(record)
             except (ValueError, TypeError, RecursionError) as error:
-                raise UnsupportedValueError(
-                    f"{table.resource_id}: CKAN's dump fails on the row where _id is {record[0]}"
-                ) from error
+                raise unsupported(table, record[0]) from error
             # ElementTree's way with what UTF-8 cannot hold: half of a surrogate pair, which CKAN 2.10 lets through.
             yield row.encode(errors="xmlcharrefreplace")
 
