@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ckan.formats_portal import FormatsPortal, published_portal
 from tests.support.ckan_env import ckan_environment
 from tests.support.ckan_site import CkanPlatform, CkanSite
 from tests.support.postgres import PostgresServer
@@ -23,3 +24,10 @@ def ckan_site(ckan_platform: CkanPlatform) -> Iterator[CkanSite]:
     """A CKAN as it is without this project."""
     with ckan_platform.site(["datastore"]) as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def formats_portal(ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FormatsPortal]:
+    """A CKAN with the plugin whose tables are published in every format. Tests put settings and formats back."""
+    with published_portal(ckan_platform, tmp_path_factory.mktemp("dumper")) as portal:
+        yield portal
