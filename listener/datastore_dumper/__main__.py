@@ -2,4 +2,5 @@
 
 from datastore_dumper.cli import main
 
-main()
+if __name__ == "__main__":  # the worker processes import this module too
+    main()

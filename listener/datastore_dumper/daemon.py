@@ -27,9 +27,11 @@ from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, keep_connected, stop_signals
 from datastore_dumper.logs import get_logger
 from datastore_dumper.look import look
+from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.reconcile import reconcile
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import Storage
+from datastore_dumper.watchdog import watch
 from datastore_dumper.worker import Worker, WorkSettings
 
 log = get_logger(__name__)
@@ -52,6 +54,7 @@ class Daemon:
         self._abandon = threading.Event()  # running exports shall break off
         self._finished = threading.Event()  # no export runs any more, and none will
         self._bell = Bell()
+        self._processes = SegmentProcesses(database, config.export.workers)
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
         self._running: dict[int, Future[bool]] = {}
@@ -78,6 +81,7 @@ class Daemon:
             supervisor.start("listen", lambda: listen(self._database, self._bell, supervisor.stop))
             supervisor.start("renew leases", self._renew_leases)
             supervisor.start("keep house", self._keep_house)
+            supervisor.start("watch", lambda: watch(self._database, self._finished, lambda: bool(self._running)))
             supervisor.start("look", lambda: self._look_and_submit(pool, spool))
             # In slices: a wait without end would not let Python run signal handlers everywhere.
             while not supervisor.stop.wait(1):
@@ -104,6 +108,7 @@ class Daemon:
             database_errors(),
         ):
             supervisor.start("renew leases", self._renew_leases)
+            supervisor.start("watch", lambda: watch(self._database, self._finished, lambda: True))
             self._reconcile(connection)
             try:
                 while not supervisor.stop.is_set():
@@ -172,7 +177,7 @@ class Daemon:
         worker: Worker | None = getattr(self._local, "worker", None)
         if worker is None:
             worker = self._local.worker = Worker(
-                self._database, self._storage, self._leases, self._settings, spool, self._abandon
+                self._database, self._storage, self._leases, self._settings, self._processes, spool, self._abandon
             )
             self._workers.append(worker)
         return worker
@@ -180,6 +185,7 @@ class Daemon:
     def _close_workers(self) -> None:
         for worker in self._workers:
             worker.close()
+        self._processes.close()
 
     def _renew_leases(self) -> None:
         def work(connection: Connection) -> None:
@@ -233,6 +239,7 @@ def work_settings(config: Config) -> WorkSettings:
         ),
         ckan_read_role=config.roles.ckan_read,
         lock_timeout_seconds=config.export.lock_timeout_seconds,
+        segment_bytes=config.export.segment_bytes,
         retry_initial_seconds=config.export.retry_initial_seconds,
         retry_max_seconds=config.export.retry_max_seconds,
         retain_seconds=config.storage.link_expiry_seconds + config.storage.grace_seconds,

@@ -107,7 +107,8 @@ class SegmentReader:
 
         The first is the first bucket that has rows. Empty: there are none. Raises what `export` raises.
         """
-        statement = sql.SQL(query("boundaries")).format(table=self.state.table.identifier)
+        name = self.state.table.identifier.as_string(self.connection).replace("%", "%%")  # beside placeholders
+        statement = query("boundaries").replace("{table}", name).encode()
         bounds = {
             "first_id": -(2**63) if first is None else first << BUCKET_BITS,
             "last_id": 2**63 - 1 if last is None else ((last + 1) << BUCKET_BITS) - 1,

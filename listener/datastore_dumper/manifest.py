@@ -41,6 +41,8 @@ class Manifest:
     """Bytes between two segments that have rows."""
     tail_length: int
     tail_sha256: str
+    recipe: str = ""
+    """What the bytes depend on beside table, format and compat: settings of CKAN's read role."""
 
     @property
     def rows(self) -> int:
@@ -61,7 +63,9 @@ class Manifest:
         return {"version": VERSION, **asdict(self)}
 
 
-def make_manifest(head: bytes, segments: Sequence[SegmentFile], joiner: bytes, tail: bytes) -> Manifest:
+def make_manifest(
+    head: bytes, segments: Sequence[SegmentFile | Segment], joiner: bytes, tail: bytes, recipe: str = ""
+) -> Manifest:
     """The manifest of the file `head + joiner.join(segments that have rows) + tail`."""
     offset = len(head)
     placed = []
@@ -70,11 +74,11 @@ def make_manifest(head: bytes, segments: Sequence[SegmentFile], joiner: bytes, t
             offset += len(joiner)
         placed.append(Segment(segment.first, segment.last, segment.rows, offset, segment.length, segment.sha256))
         offset += segment.length
-    return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail))
+    return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail), recipe)
 
 
-def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
-    """Read back what `to_json` made. Raises `DumperError` for another version or anything that does not add up."""
+def manifest_from_json(data: Mapping[str, Any], length: int) -> Manifest:
+    """Read back what `to_json` made for a file of `length` bytes. Raises `DumperError` if it does not add up."""
     try:
         if data["version"] != VERSION:
             raise DumperError(f"Manifest of version {data['version']!r}, not {VERSION}")
@@ -85,6 +89,7 @@ def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
             joiner_length=int(data["joiner_length"]),
             tail_length=int(data["tail_length"]),
             tail_sha256=str(data["tail_sha256"]),
+            recipe=str(data["recipe"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DumperError(f"Damaged manifest: {error!r}") from error
@@ -95,6 +100,8 @@ def manifest_from_json(data: Mapping[str, Any]) -> Manifest:
         if segment.offset != offset or segment.length < 0:
             raise DumperError(f"Damaged manifest: segment at {segment.offset}, expected {offset}")
         offset += segment.length
+    if manifest.length != length:
+        raise DumperError(f"Damaged manifest: of {manifest.length} bytes, the file has {length}")
     return manifest
 
 

@@ -19,11 +19,9 @@ BUCKET_BITS = 13
 WHOLE_TABLE = -1
 """The bucket that stands for all of them; ids from -8192 to -1 share it."""
 
-TARGET_BYTES = 32 * 1024 * 1024
-"""Of output, for one segment: long enough to pay for its transaction, short enough to hold a lock for."""
-
-# A dirty segment shorter than this is read together with a short neighbour, so that their number does not grow for ever.
-_SHORT_BYTES = TARGET_BYTES // 4
+# A dirty segment shorter than this share of the target is read together with a short neighbour, so that their number does
+# not grow for ever.
+_SHORT = 0.25
 
 
 @dataclass(frozen=True)
@@ -65,18 +63,19 @@ FULL: tuple[PlannedPart, ...] = (Fresh(None, None),)
 """The whole table, read anew."""
 
 
-def make_plan(published: Manifest | None, dirty: Iterable[int]) -> tuple[PlannedPart, ...]:
+def make_plan(published: Manifest | None, dirty: Iterable[int], target_bytes: int) -> tuple[PlannedPart, ...]:
     """The parts of the new file in order, over all buckets from minus to plus infinity.
 
-    `published` is the manifest of a file of the same table, format and columns, `dirty` the buckets that changed since.
+    `published` is the manifest of a file of the same table, format and columns, `dirty` the buckets that changed since,
+    `target_bytes` how long a segment should be.
     Without a manifest, or if the whole table changed, everything is fresh.
     """
     touched = sorted(set(dirty))
     if published is None or not published.segments or WHOLE_TABLE in touched:
         return FULL
     is_dirty = _dirty_segments(published.segments, touched)
-    _take_short_neighbours(published.segments, is_dirty)
-    return tuple(_parts(published.segments, is_dirty))
+    _take_short_neighbours(published.segments, is_dirty, int(target_bytes * _SHORT))
+    return tuple(_parts(published.segments, is_dirty, target_bytes))
 
 
 def _dirty_segments(segments: tuple[Segment, ...], touched: list[int]) -> list[bool]:
@@ -89,56 +88,43 @@ def _dirty_segments(segments: tuple[Segment, ...], touched: list[int]) -> list[b
     ]
 
 
-def _take_short_neighbours(segments: tuple[Segment, ...], is_dirty: list[bool]) -> None:
+def _take_short_neighbours(segments: tuple[Segment, ...], is_dirty: list[bool], short_bytes: int) -> None:
     """Where a dirty segment is short, its short neighbours become dirty too: together they are one."""
     for index, segment in enumerate(segments):
-        if not is_dirty[index] or segment.length >= _SHORT_BYTES:
+        if not is_dirty[index] or segment.length >= short_bytes:
             continue
         for neighbour in (index - 1, index + 1):
-            if 0 <= neighbour < len(segments) and segments[neighbour].length < _SHORT_BYTES:
+            if 0 <= neighbour < len(segments) and segments[neighbour].length < short_bytes:
                 is_dirty[neighbour] = True
 
 
-def _parts(segments: tuple[Segment, ...], is_dirty: list[bool]) -> Iterator[PlannedPart]:
+def _parts(segments: tuple[Segment, ...], is_dirty: list[bool], target_bytes: int) -> Iterator[PlannedPart]:
     for dirty, run in groupby(zip(segments, is_dirty, strict=True), key=lambda pair: pair[1]):
         members = tuple(segment for segment, _ in run)
         if dirty:
-            yield Fresh(
-                members[0].first,
-                members[-1].last,
-                sum(member.length for member in members),
-                sum(member.rows for member in members),
-            )
+            yield from _joined(members, target_bytes)
         else:
             yield Reuse(members)
 
 
-@dataclass
-class Cutter:
-    """Cuts a fresh part into segments of about `TARGET_BYTES`, learning from each one how dense the ids are.
-
-    It is told the first id that there is from a bucket on, so gaps of any width cost nothing.
-    """
-
-    part: Fresh
-    bytes_per_bucket: float
-    """The current estimate; kept up to date by `learn`."""
-
-    def next_last(self, first_bucket: int) -> int:
-        """The last bucket of a segment that begins at `first_bucket`."""
-        buckets = max(int(TARGET_BYTES / max(self.bytes_per_bucket, 1.0)), 1)
-        last = first_bucket + buckets - 1
-        if self.part.last is None:
-            return last
-        left = self.part.last - last
-        # A rest of less than half a segment comes along.
-        return self.part.last if left <= buckets // 2 else last
-
-    def learn(self, buckets: int, length: int) -> None:
-        """A segment over so many buckets, beginning at one that has rows, came out at `length` bytes."""
-        self.bytes_per_bucket = max(length / max(buckets, 1), 1.0)
-
-
-def full_plan() -> tuple[Fresh, ...]:
-    """The whole table, read anew, in one segment."""
-    return (Fresh(None, None),)
+def _joined(members: tuple[Segment, ...], target_bytes: int) -> Iterator[Fresh]:
+    """One part for each segment, short neighbours joined: boundaries stay where they can."""
+    joined: list[Fresh] = []
+    for member in members:
+        part = Fresh(member.first, member.last, member.length, member.rows)
+        before = joined[-1] if joined else None
+        short = target_bytes * _SHORT
+        if (
+            before is not None
+            and min(before.expected_bytes, part.expected_bytes) < short
+            and (before.expected_bytes + part.expected_bytes <= target_bytes)
+        ):
+            joined[-1] = Fresh(
+                before.first,
+                part.last,
+                before.expected_bytes + part.expected_bytes,
+                before.expected_rows + part.expected_rows,
+            )
+        else:
+            joined.append(part)
+    return iter(joined)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -28,6 +29,12 @@ class PublishedFile:
     length: int
     digest: str
     compat: str
+    relid: int
+    filenode: int
+    signature: str
+    timeline: int
+    manifest: Mapping[str, Any]
+    """As `manifest_from_json` reads it."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,9 @@ def published_files(connection: Connection, resource_id: str) -> dict[str, Publi
     return {row[0]: PublishedFile(*row) for row in rows}
 
 
-def announce(connection: Connection, keys: list[str]) -> None:
-    """Write down the keys of objects about to be written, so that they are deleted if they are never published."""
-    connection.execute(query("announce_objects"), {"keys": keys, "abandoned_seconds": ABANDONED_SECONDS})
+def announce(connection: Connection, key: str) -> None:
+    """Write down the key of an object about to be written, so that it is deleted if it is never published."""
+    connection.execute(query("announce_object"), {"key": key, "abandoned_seconds": ABANDONED_SECONDS})
 
 
 def publish(

@@ -6,14 +6,17 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 from datastore_dumper.errors import ExportError, GaveWayError
 from datastore_dumper.export import SegmentReader
-from datastore_dumper.plan import BUCKET_BITS, TARGET_BYTES, Fresh
+from datastore_dumper.formats import file_format
+from datastore_dumper.plan import BUCKET_BITS, Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask, result_of
 from datastore_dumper.spool import SegmentFile
 
@@ -22,7 +25,14 @@ _ATTEMPTS = 12
 _PAUSE_SECONDS = 0.25  # for the one who waited to get on with it
 _CUTS_AT_ONCE = 16  # boundaries looked up in one transaction
 _MIN_ROWS = 1 << BUCKET_BITS
+_SLACK = 1.5  # a segment that grew by no more than this stays one: boundaries that stay let equal bytes be noticed
 _GUESSED_ROW_BYTES = 200.0  # until the first segment tells
+
+
+class Progress(Protocol):
+    """Told of the rows of a segment: so far, or (`final`) in all. May raise to break the export off."""
+
+    def __call__(self, rows: int, *, final: bool) -> None: ...
 
 
 @dataclass
@@ -48,32 +58,33 @@ class SegmentSource:
     spool: Path
     prefix: str
     """Of the names of the spool files."""
-    progress: Callable[[int], None]
-    """Called with the number of rows of each finished segment; may raise to break the export off."""
+    progress: Progress
     abandon: threading.Event
     cancel: Callable[[], None]
     """Cancels whatever COPY of this table is running in the processes."""
+    target_bytes: int
+    """Of a segment."""
     row_bytes: float = _GUESSED_ROW_BYTES
     _number: int = field(default=0, init=False)
 
-    def segments(self, part: Fresh) -> Iterator[SegmentFile]:
-        """The segments of a part, in order. Close the iterator: what is still running then is cancelled."""
-        if part.expected_rows:
-            self.row_bytes = max(part.expected_bytes / part.expected_rows, 1.0)
-        window = self.processes.count + 1
-        waiting: deque[_Item] = deque()
+    def segments(self, parts: Sequence[Fresh], *, whole: bool = False) -> Generator[SegmentFile, None, None]:
+        """The segments of parts that follow each other, in order; just one if it is wanted whole.
+
+        What is one segment is exported here, by this thread. Close the iterator: what still runs is cancelled.
+        """
+        if whole:
+            yield self._inline(Fresh(parts[0].first, parts[-1].last))
+            return
+        items = self._items(parts)
+        first, second = next(items), next(items, None)
+        if second is None:
+            yield self._inline(first.part)
+            return
+        items = chain([first, second], items)
         running: deque[_Item] = deque()
-        at: int | None = part.first
-        more = True
         try:
-            while more or waiting or running:
-                if more and len(waiting) + len(running) < window:
-                    items, at, more = self._cut(part, at)
-                    waiting.extend(items)
-                while waiting and len(running) < window:
-                    running.append(self._start(waiting.popleft()))
-                if not running:
-                    continue
+            running.extend(map(self._start, islice(items, self.processes.count + 1)))
+            while running:
                 item = running.popleft()
                 assert item.future is not None
                 try:
@@ -83,39 +94,88 @@ class SegmentSource:
                     continue
                 if segment.rows:
                     self.row_bytes = max(segment.length / segment.rows, 1.0)
-                self.progress(segment.rows)
+                self.progress(segment.rows, final=True)
+                running.extend(map(self._start, islice(items, 1)))
                 yield segment
         finally:
             self._break_off(running)
 
-    def _cut(self, part: Fresh, at: int | None) -> tuple[list[_Item], int | None, bool]:
-        """The next segments of a part from bucket `at` on, where to go on, and whether there is more."""
-        rows = max(int(TARGET_BYTES / self.row_bytes), _MIN_ROWS)
-        starts = self.reader.boundaries(at, part.last, rows, _CUTS_AT_ONCE + 1)
-        if not starts:
-            # No rows at all: still one segment, for the manifest covers every bucket.
-            return [_Item(Fresh(at, part.last), at or 0)], None, False
-        more = len(starts) > _CUTS_AT_ONCE
-        items = []
-        for index, start in enumerate(starts[:_CUTS_AT_ONCE]):
-            first = at if index == 0 else start
-            last = starts[index + 1] - 1 if index + 1 < len(starts) else part.last
-            items.append(_Item(Fresh(first, last), start))
-        return items, starts[-1] if more else None, more
+    def _items(self, parts: Sequence[Fresh]) -> Iterator[_Item]:
+        """The parts as they are, or cut where they hold more than a segment should."""
+        for part in parts:
+            if part.expected_rows:
+                self.row_bytes = max(part.expected_bytes / part.expected_rows, 1.0)
+            starts = self._starts(part, part.first, 1, slack=_SLACK)
+            if len(starts) < 2:
+                # Without rows it is still a segment, for the manifest covers every bucket.
+                yield _Item(part, starts[0] if starts else part.first or 0)
+            else:
+                yield from self._cut(part)
+
+    def _cut(self, part: Fresh) -> Iterator[_Item]:
+        """By steps of half a segment, so that the last one is no shorter than that: a short one would be joined with its
+        neighbour the next time, and equal bytes in other segments are not known to be equal."""
+        at = part.first
+        while True:
+            halves = self._starts(part, at, 2 * _CUTS_AT_ONCE + 1, slack=0.5)
+            more = len(halves) > 2 * _CUTS_AT_ONCE + 1
+            starts = [
+                start
+                for index, start in enumerate(halves)
+                if index % 2 == 0 and (index == 0 or index + 1 < len(halves))
+            ]
+            for index, start in enumerate(starts[:-1] if more else starts):
+                last = starts[index + 1] - 1 if index + 1 < len(starts) else part.last
+                yield _Item(Fresh(at, last), start)
+                at = None if last is None else last + 1
+            if not more:
+                return
+
+    def _starts(self, part: Fresh, at: int | None, segments: int, slack: float = 1.0) -> list[int]:
+        """The buckets where that many segments begin from `at` on, and where the next one would. `slack` times as long
+        ones are let pass."""
+        rows = max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
+        return self.reader.boundaries(at, part.last, rows, segments + 1)
+
+    def _inline(self, part: Fresh) -> SegmentFile:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._read(part)
+            except GaveWayError:
+                self._pause()
+        return self._read(part)
+
+    def _read(self, part: Fresh) -> SegmentFile:
+        path = self._new_path()
+        try:
+            segment = self.reader.export(
+                file_format(self.task.format_name).format, part, path, lambda rows: self.progress(rows, final=False)
+            )
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        self.progress(segment.rows, final=True)
+        return segment
+
+    def _new_path(self) -> Path:
+        self._number += 1
+        return self.spool / f"{self.prefix}{self._number}"
+
+    def _pause(self) -> None:
+        """Let the one who waited get on with it."""
+        self.abandon.wait(_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
 
     def _start(self, item: _Item) -> _Item:
         if self.abandon.is_set():
             raise ExportError(f"The export of {self.task.state.table.resource_id} was broken off: the daemon stops")
-        self._number += 1
-        path = self.spool / f"{self.prefix}{self._number}"
-        item.future = self.processes.submit(replace(self.task, part=item.part, path=path))
+        item.future = self.processes.submit(replace(self.task, part=item.part, path=self._new_path()))
         return item
 
     def _again(self, item: _Item) -> list[_Item]:
         """After a pause, the same once more, or in two halves so that each holds the lock for half as long."""
         if item.attempts + 1 >= _ATTEMPTS:
             raise GaveWayError(f"{self.task.state.table.resource_id} is locked by others all the time")
-        self.abandon.wait(_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
+        self._pause()
         attempts = item.attempts + 1
         last = item.part.last
         if last is None or last <= item.start:

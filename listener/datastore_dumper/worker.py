@@ -8,35 +8,27 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
+from datastore_dumper.assemble import Assembly, Made
 from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.due import retry_delay_seconds
-from datastore_dumper.errors import (
-    DumperError,
-    ExportError,
-    FormatFailedError,
-    LeaseLostError,
-    StorageError,
-    TableChangedError,
-)
+from datastore_dumper.errors import DumperError, LeaseLostError, TableChangedError
 from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format
-from datastore_dumper.formats.alterations import altered
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
-from datastore_dumper.manifest import make_manifest
-from datastore_dumper.plan import full_plan
-from datastore_dumper.publish import FailedFormat, NewFile, PublishedFile, announce, publish, published_files
-from datastore_dumper.spool import SegmentFile
+from datastore_dumper.plan import Fresh
+from datastore_dumper.processes import SegmentProcesses, SegmentTask
+from datastore_dumper.publish import announce, publish, published_files
+from datastore_dumper.segments import SegmentSource
 from datastore_dumper.sqlfiles import query
-from datastore_dumper.storage.base import BytesPart, FilePart, ObjectHeaders, Part, Storage
-from datastore_dumper.storage.keys import new_version, object_key
+from datastore_dumper.storage.base import Storage
+from datastore_dumper.watchdog import cancel_segments
 
 log = get_logger(__name__)
 
@@ -50,27 +42,11 @@ class WorkSettings:
     """As wanted of every format; each heeds the part that changes its bytes."""
     ckan_read_role: str | None
     lock_timeout_seconds: float
+    segment_bytes: int
     retry_initial_seconds: float
     retry_max_seconds: float
     retain_seconds: float
     """How long a superseded object is kept."""
-
-
-@dataclass
-class Spooled:
-    """One snapshot's exports, by the name of the format, and what was published before."""
-
-    state: TableState
-    segments: dict[str, list[SegmentFile]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    published: dict[str, PublishedFile] = field(default_factory=dict)
-
-    def has(self, file_format: FileFormat) -> bool:
-        return file_format.format.name in self.segments
-
-    @property
-    def rows(self) -> int:
-        return max((sum(segment.rows for segment in segments) for segments in self.segments.values()), default=0)
 
 
 class Worker:
@@ -82,6 +58,7 @@ class Worker:
         storage: Storage,
         leases: Leases,
         settings: WorkSettings,
+        processes: SegmentProcesses,
         spool: Path,
         abandon: threading.Event,
     ) -> None:
@@ -89,6 +66,7 @@ class Worker:
         self._storage = storage
         self._leases = leases
         self._settings = settings
+        self._processes = processes
         self._spool = spool
         self._abandon = abandon
         self._connections: dict[str, Connection] = {}
@@ -119,16 +97,15 @@ class Worker:
     def _dump(self, lease: Lease) -> bool:
         started = time.monotonic()
         try:
-            with self._spooled(lease) as made:
-                files = [self._store(lease, made, each) for each in self._settings.formats if made.has(each)]
+            made = self._make(lease)
             lease.require()
             self._leases.drop(lease)  # from here on the lease is given back or lost, in one transaction
             publish(
                 self._connection("control"),
                 lease,
                 made.state,
-                files,
-                self._failures(made),
+                made.files,
+                made.failures,
                 retain_seconds=self._settings.retain_seconds,
                 duration_seconds=time.monotonic() - started,
             )
@@ -143,124 +120,99 @@ class Worker:
             log.exception("export_crashed", resource_id=lease.resource_id)
             self._give_back(lease, error)
             return False
-        for format_name, error_of_format in made.failures.items():
-            log.warning("format_failed", resource_id=lease.resource_id, format=format_name, error=error_of_format)
+        for failure in made.failures:
+            log.warning("format_failed", resource_id=lease.resource_id, format=failure.format, error=failure.error)
         log.info(
-            "published" if any(file.announced for file in files) else "unchanged",
+            "published" if any(file.announced for file in made.files) else "unchanged",
             resource_id=lease.resource_id,
-            formats=[file.format for file in files],
+            formats=[file.format for file in made.files],
             rows=made.rows,
-            bytes=sum(file.manifest.length for file in files),
+            bytes=sum(file.manifest.length for file in made.files),
+            read_bytes=made.read_bytes,
+            uploaded_bytes=made.uploaded_bytes,
+            reused_bytes=made.reused_bytes,
             changes=len(made.state.changes),
             seconds=round(time.monotonic() - started, 3),
         )
         return True
 
-    @contextmanager
-    def _spooled(self, lease: Lease) -> Iterator[Spooled]:
-        """Export every format from one snapshot, so that they all show the same state; the files go at the end."""
+    def _make(self, lease: Lease) -> Made:
+        """Export every format from one snapshot, so that they all show the same state, and store the files."""
+        control = self._connection("control")
+        settings = self._reader_settings(control)
+        prefix = f"{lease.relid}-{lease.epoch}-"
         try:
             with hold_snapshot(self._connection("holder"), lease.relid) as state:
-                lease.expected_rows = state.estimated_rows
-                made = Spooled(state)
-                for format_ in dict.fromkeys(each.format for each in self._settings.formats):  # with BOM or without
-                    try:
-                        made.segments[format_.name] = self._export(lease, state, format_)
-                    except FormatFailedError as error:
-                        made.failures[format_.name] = error.message
-            made.published = published_files(self._connection("control"), lease.resource_id)
-            yield made
+                lease.expected_rows = state.estimated_rows * len({each.format for each in self._settings.formats})
+                assembly = Assembly(
+                    lease=lease,
+                    state=state,
+                    storage=self._storage,
+                    compat=self._settings.compat,
+                    published=published_files(control, lease.resource_id),
+                    announce=lambda key: announce(control, key),
+                    source=lambda format_, of, compat: self._source(lease, format_, of, compat, settings, prefix),
+                    recipe=repr(settings),
+                    segment_bytes=self._settings.segment_bytes,
+                    window=self._processes.count + 1,
+                )
+                return assembly.make(self._settings.formats)
         finally:
-            for path in self._spool.glob(f"{lease.relid}-{lease.epoch}-*"):
+            for path in self._spool.glob(f"{prefix}*"):
                 path.unlink()
 
-    def _export(self, lease: Lease, state: TableState, format_: Format) -> list[SegmentFile]:
-        segments: list[SegmentFile] = []
+    def _source(
+        self,
+        lease: Lease,
+        format_: Format,
+        state: TableState,
+        compat: Compat,
+        settings: tuple[tuple[str, str], ...],
+        prefix: str,
+    ) -> SegmentSource:
+        control = self._connection("control")
+        done = lease.exported_rows
 
-        def progress(rows: int) -> None:
+        def progress(rows: int, *, final: bool) -> None:
+            nonlocal done
             lease.exported_rows = done + rows
+            if final:
+                done += rows
             lease.require()
 
-        compat = format_.compat(self._settings.compat)
-        reader = SegmentReader(
-            connection=self._connection("segment"),
-            witness=self._connection("control"),
-            state=replace(state, table=altered(state.table, compat)),
-            compat=compat,
-            settings=self._reader_settings(),
-            lock_timeout_seconds=self._settings.lock_timeout_seconds,
-            stop=self._abandon,
+        return SegmentSource(
+            reader=SegmentReader(
+                connection=self._connection("segment"),
+                witness=control,
+                state=state,
+                compat=compat,
+                settings=settings,
+                lock_timeout_seconds=self._settings.lock_timeout_seconds,
+                stop=self._abandon,
+            ),
+            processes=self._processes,
+            task=SegmentTask(
+                state,
+                format_.name,
+                compat,
+                settings,
+                self._settings.lock_timeout_seconds,
+                Fresh(None, None),
+                self._spool,
+            ),
+            spool=self._spool,
+            prefix=f"{prefix}{format_.name}-",
+            progress=progress,
+            abandon=self._abandon,
+            cancel=lambda: cancel_segments(control, lease.relid),
+            target_bytes=self._settings.segment_bytes,
         )
-        for number, part in enumerate(full_plan()):
-            done = sum(segment.rows for segment in segments)
-            path = self._spool / f"{lease.relid}-{lease.epoch}-{format_.name}-{number}"
-            segments.append(reader.export(format_, part, path, progress))
-        return segments
 
-    def _failures(self, made: Spooled) -> list[FailedFormat]:
-        return [
-            FailedFormat(each.name, str(each.format.compat(self._settings.compat)), made.failures[each.format.name])
-            for each in self._settings.formats
-            if not made.has(each)
-        ]
-
-    def _store(self, lease: Lease, made: Spooled, file_format: FileFormat) -> NewFile:
-        compat = file_format.format.compat(self._settings.compat)
-        table = altered(made.state.table, compat)
-        head = file_format.head(table, compat)
-        tail = file_format.format.tail(table, compat)
-        segments = made.segments[file_format.format.name]
-        joiner = file_format.format.joiner
-        file = NewFile(
-            format=file_format.name,
-            key="",
-            etag="",
-            content_type=file_format.format.content_type,
-            compat=str(compat),
-            manifest=make_manifest(head, segments, joiner, tail),
-            announced=True,
-        )
-        published = made.published.get(file_format.name)
-        if published is not None and self._is_same(published, file):
-            return replace(file, key=published.key, etag=published.etag, announced=False)
-        lease.require()
-        key = object_key(lease.resource_id, new_version(made.state.generated_at), file_format.format.extension)
-        announce(self._connection("control"), [key])
-        headers = ObjectHeaders(file.content_type, f"{lease.resource_id}.{file_format.format.extension}")
-        written = self._storage.write(key, self._parts(lease, head, segments, joiner, tail), headers)
-        if written.length != file.manifest.length:
-            raise StorageError(f"The storage has {written.length} bytes of {key}, {file.manifest.length} were written")
-        return replace(file, key=key, etag=written.etag)
-
-    def _is_same(self, published: PublishedFile, file: NewFile) -> bool:
-        """Whether the published object has these very bytes, and is there."""
-        if (published.digest, published.compat) != (file.manifest.digest, file.compat):
-            return False
-        try:
-            stored = self._storage.stat(published.key)
-        except StorageError as error:
-            log.warning("published_object_unusable", key=published.key, error=error.message)
-            return False
-        return (stored.etag, stored.length) == (published.etag, published.length)
-
-    def _parts(
-        self, lease: Lease, head: bytes, segments: list[SegmentFile], joiner: bytes, tail: bytes
-    ) -> Iterator[Part]:
-        yield BytesPart(head)
-        for number, segment in enumerate(segment for segment in segments if segment.length):
-            lease.require()
-            if self._abandon.is_set():
-                raise ExportError(f"The upload of {lease.resource_id} was broken off: the daemon stops")
-            if number and joiner:
-                yield BytesPart(joiner)
-            yield FilePart(segment.path, 0, segment.length)
-        yield BytesPart(tail)
-
-    def _reader_settings(self) -> tuple[tuple[str, str], ...]:
+    def _reader_settings(self, control: Connection) -> tuple[tuple[str, str], ...]:
         role = self._settings.ckan_read_role
         if role is None:
             return ()
-        return tuple(self._connection("control").execute(query("reader_settings"), {"role": role}).fetchall())
+        return tuple(control.execute(query("reader_settings"), {"role": role}).fetchall())
 
     def _give_back(self, lease: Lease, error: Exception) -> None:
         self._leases.drop(lease)

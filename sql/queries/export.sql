@@ -23,18 +23,27 @@ WHERE t.relid = %(relid)s;
 
 -- name: columns
 -- The columns CKAN shows, _id first: it leaves out what starts with an underscore
--- (ckanext/datastore/backend/postgres.py, _get_fields).
+-- (ckanext/datastore/backend/postgres.py, _get_fields). A domain shows as its base type, as it does in the row
+-- description that CKAN takes the type from.
+WITH RECURSIVE resolved AS (
+    SELECT a.attnum, a.attname, a.attndims::int AS dimensions, a.atttypid AS type, a.atttypmod AS typmod
+    FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
+        AND (a.attname = '_id' OR a.attname NOT LIKE '\_%%')
+    UNION ALL
+    SELECT r.attnum, r.attname, t.typndims, t.typbasetype, t.typtypmod
+    FROM resolved AS r
+    JOIN pg_catalog.pg_type AS t ON t.oid = r.type AND t.typtype = 'd'
+)
 SELECT
-    a.attname::text,
+    r.attname::text,
     t.typname::text,
-    pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
-    a.atttypmod,
-    a.attndims::int
-FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-WHERE a.attrelid = %(relid)s AND a.attnum > 0 AND NOT a.attisdropped
-    AND (a.attname = '_id' OR a.attname NOT LIKE '\_%%')
-ORDER BY a.attname <> '_id', a.attnum;
+    pg_catalog.col_description(%(relid)s, r.attnum) AS comment,
+    r.typmod,
+    r.dimensions
+FROM resolved AS r
+JOIN pg_catalog.pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
+ORDER BY r.attname <> '_id', r.attnum;
 
 -- name: changes_seen
 SELECT xid::text, bucket FROM datastore_dumper.change WHERE relid = %(relid)s;
@@ -51,7 +60,7 @@ SELECT datastore_dumper.signature(%(relid)s) = %(signature)s;
 
 -- name: boundaries
 -- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
--- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in as a quoted identifier.
+-- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in, quoted.
 WITH RECURSIVE start (id) AS (
     (SELECT _id::bigint FROM {table} WHERE _id >= %(first_id)s AND _id <= %(last_id)s ORDER BY _id LIMIT 1)
     UNION ALL

@@ -41,3 +41,26 @@ SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_row
     attempts = 0, retry_at = NULL, last_error = NULL
 WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s AND lease_until > clock_timestamp()
 RETURNING relid;
+
+-- name: cancel_segments
+-- Whatever COPY of this table runs in our sessions.
+SELECT pg_catalog.pg_cancel_backend(a.pid)
+FROM pg_catalog.pg_locks AS l
+JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.relation = %(relid)s
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND a.usename = current_user AND a.application_name = 'datastore-dumper segment' AND a.state = 'active';
+
+-- name: give_way
+-- The same for every table that somebody has waited for longer than the grace. Nobody but an ACCESS EXCLUSIVE lock waits
+-- for a reader; on a standby it is the startup process that does, with all of replay behind it.
+SELECT DISTINCT waiter.relation::regclass::text, pg_catalog.pg_cancel_backend(a.pid)
+FROM pg_catalog.pg_locks AS waiter
+JOIN pg_catalog.pg_locks AS holder
+    ON holder.locktype = 'relation' AND holder.database = waiter.database AND holder.relation = waiter.relation
+    AND holder.granted
+JOIN pg_catalog.pg_stat_activity AS a ON a.pid = holder.pid
+WHERE waiter.locktype = 'relation' AND NOT waiter.granted AND waiter.mode = 'AccessExclusiveLock'
+    AND waiter.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND waiter.waitstart < clock_timestamp() - make_interval(secs => %(grace_seconds)s)
+    AND a.usename = current_user AND a.application_name = 'datastore-dumper segment' AND a.state = 'active';

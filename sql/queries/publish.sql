@@ -1,16 +1,17 @@
 -- Publishing, and the objects that nobody points to.
 
--- name: announce_objects
+-- name: announce_object
 -- Before an object is written: if we die before it is published, it is found here and deleted.
 INSERT INTO datastore_dumper.garbage (key, delete_after)
-SELECT key, clock_timestamp() + make_interval(secs => %(abandoned_seconds)s) FROM unnest(%(keys)s::text[]) AS key;
+VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(abandoned_seconds)s));
 
 -- name: adopt_object
 -- Takes the new object off the list. No row: it was collected meanwhile and must not be published.
 DELETE FROM datastore_dumper.garbage WHERE key = %(key)s RETURNING key;
 
 -- name: published
-SELECT format, storage_key, etag, bytes, digest, compat FROM datastore_dumper.dump_status
+SELECT format, storage_key, etag, bytes, digest, compat, relid, filenode, signature, timeline, manifest
+FROM datastore_dumper.dump_status
 WHERE resource_id = %(resource_id)s;
 
 -- name: retire_object

@@ -29,7 +29,7 @@ segment_lists = st.lists(st.tuples(st.integers(0, 10**9), st.binary(max_size=40)
 def test_json_round_trip(head: bytes, segments: list[tuple[int, bytes]], tail: bytes, joiner: bytes) -> None:
     manifest = made_of(head, segments, tail, joiner)
     file = head + joiner.join(data for _, data in segments if data) + tail
-    assert manifest_from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert manifest_from_json(json.loads(json.dumps(manifest.to_json())), manifest.length) == manifest
     assert manifest.length == len(file)
     for placed, (_, data) in zip(manifest.segments, segments, strict=True):
         assert file[placed.offset : placed.offset + placed.length] == data
@@ -47,6 +47,7 @@ def test_equal_digests_mean_equal_bytes(one: list[tuple[int, bytes]], other: lis
     [
         lambda data: data.pop("segments"),
         lambda data: data.update(version=99),
+        lambda data: data.update(tail_length=1),
         lambda data: data["segments"][1].update(offset=1),
         lambda data: data["segments"][0].update(length=-1),
         lambda data: data["segments"][0].pop("sha256"),
@@ -58,4 +59,4 @@ def test_damage_is_refused(damage) -> None:
     data["segments"] = [dict(segment) for segment in data["segments"]]
     damage(data)
     with pytest.raises(DumperError, match=r"anifest"):
-        manifest_from_json(data)
+        manifest_from_json(data, 10)

@@ -12,15 +12,15 @@ from datastore_dumper.manifest import Manifest, make_manifest, sha256_of
 from datastore_dumper.plan import (
     BUCKET_BITS,
     FULL,
-    TARGET_BYTES,
     WHOLE_TABLE,
-    Cutter,
     Fresh,
     PlannedPart,
     Reuse,
     make_plan,
 )
 from datastore_dumper.spool import SegmentFile
+
+TARGET_BYTES = 32 << 20
 
 Table = dict[int, bytes]
 
@@ -74,13 +74,13 @@ def apply(plan: tuple[PlannedPart, ...], former: bytes, table: Table, joiner: by
 
 
 @settings(max_examples=400)
-@given(tables, segmentations, changes, st.sampled_from([b"", b","]))
+@given(tables, segmentations, changes, st.sampled_from([b"", b","]), st.integers(1, 100))
 def test_any_plan_gives_the_bytes_of_a_full_export(
-    before: Table, parts: list[Fresh], changed: dict[int, bytes | None], joiner: bytes
+    before: Table, parts: list[Fresh], changed: dict[int, bytes | None], joiner: bytes, target: int
 ) -> None:
     former, manifest = export(before, parts, joiner)
     after = {id_: row for id_, row in {**before, **changed}.items() if row is not None}
-    plan = make_plan(manifest, {bucket(id_) for id_ in changed})
+    plan = make_plan(manifest, {bucket(id_) for id_ in changed}, target)
     expected, _ = export(after, [Fresh(None, None)], joiner)
     assert apply(plan, former, after, joiner) == expected
 
@@ -89,7 +89,7 @@ def test_any_plan_gives_the_bytes_of_a_full_export(
 def test_parts_cover_all_buckets_once_and_in_order(before: Table, parts: list[Fresh], dirty: set[int]) -> None:
     _, manifest = export(before, parts, b"")
     ranges = []
-    for part in make_plan(manifest, dirty):
+    for part in make_plan(manifest, dirty, TARGET_BYTES):
         members = part.segments if isinstance(part, Reuse) else (part,)
         ranges += [(member.first, member.last) for member in members]
     assert ranges[0][0] is None
@@ -108,7 +108,7 @@ def sized_manifest(lengths: list[int]) -> Manifest:
 
 
 def test_one_changed_bucket_reads_one_segment() -> None:
-    plan = make_plan(sized_manifest([TARGET_BYTES] * 100), {50})
+    plan = make_plan(sized_manifest([TARGET_BYTES] * 100), {50}, TARGET_BYTES)
     assert [type(part) for part in plan] == [Reuse, Fresh, Reuse]
     fresh = plan[1]
     assert isinstance(fresh, Fresh)
@@ -116,32 +116,19 @@ def test_one_changed_bucket_reads_one_segment() -> None:
 
 
 def test_short_neighbours_are_read_together() -> None:
-    plan = make_plan(sized_manifest([TARGET_BYTES, 10, 10, 10, TARGET_BYTES]), {2})
+    plan = make_plan(sized_manifest([TARGET_BYTES, 10, 10, 10, TARGET_BYTES]), {2}, TARGET_BYTES)
     assert [(part.first, part.last) for part in plan if isinstance(part, Fresh)] == [(1, 3)]
-    assert make_plan(sized_manifest([TARGET_BYTES, TARGET_BYTES, 10]), {1})[-1] == Reuse(
+    assert make_plan(sized_manifest([TARGET_BYTES, TARGET_BYTES, 10]), {1}, TARGET_BYTES)[-1] == Reuse(
         sized_manifest([TARGET_BYTES, TARGET_BYTES, 10]).segments[2:]
     )
 
 
 def test_nothing_changed_reads_nothing() -> None:
-    (part,) = make_plan(sized_manifest([5, 6, 7]), set())
+    (part,) = make_plan(sized_manifest([5, 6, 7]), set(), TARGET_BYTES)
     assert isinstance(part, Reuse)
     assert (part.offset, part.length) == (0, 18)
 
 
 def test_the_whole_table_or_an_unknown_past_is_read_anew() -> None:
-    assert make_plan(None, {1}) == FULL
-    assert make_plan(sized_manifest([5]), {3, WHOLE_TABLE}) == FULL
-
-
-@given(st.integers(0, 2**40), st.integers(1, 3000), st.floats(1, 10**9))
-def test_cuts_end_within_the_part_and_at_its_end(first: int, buckets: int, estimate: float) -> None:
-    cutter = Cutter(Fresh(first, first + buckets - 1), estimate)
-    cuts, at = 0, first
-    while at <= first + buckets - 1:
-        last = cutter.next_last(at)
-        assert at <= last <= first + buckets - 1
-        cutter.learn(last - at + 1, int((last - at + 1) * estimate))
-        at, cuts = last + 1, cuts + 1
-    assert cuts <= buckets
-    assert cuts <= buckets * estimate / TARGET_BYTES * 2 + 1
+    assert make_plan(None, {1}, TARGET_BYTES) == FULL
+    assert make_plan(sized_manifest([5]), {3, WHOLE_TABLE}, TARGET_BYTES) == FULL

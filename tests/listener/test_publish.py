@@ -78,7 +78,8 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_holder_publishes_nothing(sta
     frozen, other = Leases("frozen", 20), Leases("other", 20)
     lease = stage.claim(frozen)
     state = stage.state()
-    announce(stage.connection, ["t/1", "t/2"])
+    announce(stage.connection, "t/1")
+    announce(stage.connection, "t/2")
     stage.connection.execute("UPDATE datastore_dumper.resource SET lease_until = clock_timestamp() - interval '1 s'")
     assert frozen.renew(stage.connection) == [lease]
     with pytest.raises(LeaseLostError):
@@ -93,7 +94,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_holder_publishes_nothing(sta
 
 def test_an_expired_lease_publishes_nothing_even_if_nobody_took_it(stage: Stage) -> None:
     lease = stage.claim(Leases("a", 20))
-    announce(stage.connection, ["t/1"])
+    announce(stage.connection, "t/1")
     stage.connection.execute("UPDATE datastore_dumper.resource SET lease_until = clock_timestamp() - interval '1 s'")
     with pytest.raises(LeaseLostError):
         stage.publish(lease, stage.state(), new_file("t/1"))
@@ -115,7 +116,7 @@ def test_publishing_forgets_exactly_what_the_snapshot_showed(stage: Stage) -> No
         slow.execute("INSERT INTO t (a) VALUES ('began before, commits after')")
         state = stage.state()
     stage.writer.execute("INSERT INTO t (a) VALUES ('after')")
-    announce(stage.connection, ["t/1"])
+    announce(stage.connection, "t/1")
     stage.publish(lease, state, new_file("t/1"))
     assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(2,)]
     assert stage.all("SELECT key FROM datastore_dumper.garbage") == []
@@ -126,7 +127,7 @@ def test_the_former_object_becomes_garbage_and_the_same_one_does_not(stage: Stag
     leases = Leases("a", 20)
     for key, announced in (("t/1", True), ("t/2", True), ("t/2", False)):
         if announced:
-            announce(stage.connection, [key])
+            announce(stage.connection, key)
         stage.publish(stage.claim(leases), stage.state(), new_file(key, announced))
     assert stage.all("SELECT key FROM datastore_dumper.garbage") == [("t/1",)]
 
@@ -144,7 +145,7 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
 
     lease = stage.claim(Leases("a", 20))
     state = stage.state()
-    announce(stage.connection, ["t/1"])
+    announce(stage.connection, "t/1")
     stage.writer.execute("DROP TABLE t")
     reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
     with pytest.raises(LeaseLostError):

@@ -33,7 +33,11 @@ def show(config_path: Path | None) -> None:
     """Every setting's value, secrets masked, and where it comes from."""
     loaded = load(config_path, os.environ)
     rows = [
-        (setting.name, mask_text(_shown(_value(loaded.config, setting.name))), loaded.sources.get(setting.name, "default"))
+        (
+            setting.name,
+            mask_text(_shown(_value(loaded.config, setting.name))),
+            loaded.sources.get(setting.name, "default"),
+        )
         for setting in settings().values()
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
