@@ -168,6 +168,15 @@ def test_every_type_alone(every_type: Connection, compat: Compat) -> None:
 
 
 @pytest.mark.parametrize("compat", COMPATS)
+def test_a_domain_is_its_base_type(connection: Connection, compat: Compat) -> None:
+    connection.execute("CREATE DOMAIN moment AS timestamp; CREATE DOMAIN birth AS moment; CREATE DOMAIN tags AS text[]")
+    create_table(connection, "t", {"b": "birth", "t": "tags"})
+    add_rows(connection, "t", ["b", "t"], [("2024-01-02 03:04:05.678", ["a", None]), (None, None)])
+    for name in NAMES:
+        require_same(connection, "t", name, compat)
+
+
+@pytest.mark.parametrize("compat", COMPATS)
 def test_segments_put_together_are_the_file(every_type: Connection, compat: Compat) -> None:
     segments = ("_id < 1", "_id < 4", "_id >= 4 AND _id < 4", "_id >= 4 AND _id < 20", "_id >= 20", "_id > 1000")
     for name in NAMES:
