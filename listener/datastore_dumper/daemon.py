@@ -18,7 +18,7 @@ from datastore_dumper.config import Config
 from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
-from datastore_dumper.due import IMMEDIATELY, Debounce, agenda
+from datastore_dumper.due import IMMEDIATELY, Debounce, Pending, agenda, startable
 from datastore_dumper.errors import UnavailableError
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage
@@ -57,7 +57,7 @@ class Daemon:
         self._processes = SegmentProcesses(database, config.export.workers)
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
-        self._running: dict[int, Future[bool]] = {}
+        self._running: dict[int, tuple[Pending, Future[bool]]] = {}
         self._local = threading.local()
         self._workers: list[Worker] = []
 
@@ -146,19 +146,17 @@ class Daemon:
         if todo.unknown - self._reported:
             self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
             self._housekeeping_due.set()
-        for each in todo.due:
-            if len(self._running) >= self._config.export.concurrency:
-                break
-            if each.relid not in self._running:
-                self._submit(pool, each.relid, spool)
+        running = {relid: pending for relid, (pending, _) in list(self._running.items())}
+        for each in startable(todo.due, running, self._config.export.concurrency):
+            self._submit(pool, each, spool)
         return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
 
-    def _submit(self, pool: ThreadPoolExecutor, relid: int, spool: Path) -> None:
-        future = pool.submit(self._dump, relid, spool)
-        self._running[relid] = future
+    def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path) -> None:
+        future = pool.submit(self._dump, pending.relid, spool)
+        self._running[pending.relid] = (pending, future)
 
         def done(future: Future[bool]) -> None:
-            del self._running[relid]
+            del self._running[pending.relid]
             if not future.cancelled() and (error := future.exception()) is not None:
                 self._supervisor.fail(error)
             self._bell.ring()
@@ -221,7 +219,7 @@ class Daemon:
         timer = threading.Timer(self._config.shutdown_timeout_seconds, self._abandon.set)
         timer.daemon = True
         timer.start()
-        for future in list(self._running.values()):
+        for _, future in list(self._running.values()):
             future.exception()
         timer.cancel()
         self._abandon.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +14,9 @@ class Debounce:
     quiet_seconds: float
     max_delay_seconds: float
 
+
+LARGE_BYTES = 64 * 1024 * 1024
+"""Above this a table is large: it may keep a worker busy for long."""
 
 IMMEDIATELY = Debounce(0, 0)
 
@@ -29,6 +32,12 @@ class Pending:
     last_change_at: datetime
     lease_until: datetime | None
     retry_at: datetime | None
+    bytes: int = 0
+    """About how large it is: its largest file so far, or its heap if that is larger."""
+
+    @property
+    def is_large(self) -> bool:
+        return self.bytes > LARGE_BYTES
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,19 @@ def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Age
         next_due_in=later[0] if later else None,
         unknown=frozenset(each.relid for each in all_pending if each.resource_id is None),
     )
+
+
+def startable(due: Iterable[Pending], running: Mapping[int, Pending], concurrency: int) -> list[Pending]:
+    """Which of the due tables to start beside those that run. Large ones never take the last free place, so that small
+    ones need not wait for them."""
+    started = dict(running)
+    for each in due:
+        large = sum(other.is_large for other in started.values())
+        if len(started) >= concurrency:
+            break
+        if each.relid not in started and not (each.is_large and large >= max(concurrency - 1, 1)):
+            started[each.relid] = each
+    return [each for relid, each in started.items() if relid not in running]
 
 
 def retry_delay_seconds(attempts: int, initial_seconds: float, max_seconds: float, jitter: float) -> float:

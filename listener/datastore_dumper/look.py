@@ -12,5 +12,5 @@ from datastore_dumper.sqlfiles import query
 def look(connection: Connection) -> tuple[list[Pending], datetime | None]:
     """Every table with unpublished changes, and the database's clock (None if nothing is pending)."""
     rows = connection.execute(query("pending")).fetchall()
-    pending = [Pending(*row[:6]) for row in rows]
-    return pending, (rows[0][6] if rows else None)
+    pending = [Pending(*row[:-1]) for row in rows]
+    return pending, (rows[0][-1] if rows else None)

@@ -5,7 +5,13 @@
 -- nobody looks after yet, or that is gone.
 SELECT
     c.relid, CASE WHEN t.oid IS NOT NULL THEN r.resource_id END, c.first_change_at, c.last_change_at,
-    r.lease_until, r.retry_at, clock_timestamp() AS now
+    r.lease_until, r.retry_at,
+    greatest(
+        (SELECT max(s.bytes) FROM datastore_dumper.dump_status AS s WHERE s.resource_id = r.resource_id),
+        t.relpages * pg_catalog.current_setting('block_size')::bigint,
+        0
+    ) AS bytes,
+    clock_timestamp() AS now
 FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at
     FROM datastore_dumper.change GROUP BY relid

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore_dumper.due import Debounce, Pending, agenda, due_at, retry_delay_seconds
+from datastore_dumper.due import LARGE_BYTES, Debounce, Pending, agenda, due_at, retry_delay_seconds, startable
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 seconds = st.floats(min_value=0, max_value=10_000, allow_nan=False)
@@ -25,6 +25,7 @@ def pendings(draw: st.DrawFn) -> Pending:
         last_change_at=last,
         lease_until=draw(maybe_times),
         retry_at=draw(maybe_times),
+        bytes=draw(st.sampled_from([0, LARGE_BYTES, LARGE_BYTES + 1])),
     )
 
 
@@ -67,3 +68,16 @@ def test_retries_grow_to_the_cap_and_are_jittered(attempts: int, jitter: float) 
     delay = retry_delay_seconds(attempts, 5, 600, jitter)
     unjittered = min(5 * 2 ** min(attempts, 30), 600)
     assert unjittered / 2 <= delay <= unjittered
+
+
+@given(st.lists(pendings(), unique_by=lambda each: each.relid), st.integers(0, 5), st.integers(1, 6))
+def test_large_tables_leave_a_place_for_small_ones(due: list[Pending], busy: int, concurrency: int) -> None:
+    running = {each.relid: each for each in due[:busy][:concurrency]}
+    started = startable(due, running, concurrency)
+    everything = [*running.values(), *started]
+    assert len(everything) <= concurrency
+    assert not {each.relid for each in started} & running.keys()
+    large_before = sum(each.is_large for each in running.values())
+    assert sum(each.is_large for each in everything) <= max(concurrency - 1, 1, large_before)
+    if len(everything) < concurrency:  # nobody waits without need
+        assert all(each.is_large for each in due if each not in everything)
