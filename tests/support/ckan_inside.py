@@ -39,11 +39,14 @@ def prepare(ini: str, users: list[dict[str, object]]) -> None:
 
 def serve(ini: str, listener: int, ready: int) -> None:
     """Answer requests on a socket that listens already."""
-    import waitress.server  # type: ignore[import-untyped]
     from ckan.cli import load_config
     from ckan.config.middleware import make_app
 
     application = make_app(load_config(ini))
+
+    # Only now: setting up logging silences the loggers that are there already, and this one tells why a download broke off.
+    import waitress.server  # type: ignore[import-untyped]
+
     server = waitress.server.create_server(application, sockets=[socket.socket(fileno=listener)], threads=8)
     os.write(ready, b"ready")
     os.close(ready)

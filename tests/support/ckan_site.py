@@ -74,7 +74,7 @@ format = %(asctime)s %(levelname)s [%(name)s] %(message)s
 
 
 class CkanError(Exception):
-    """CKAN answered an API call with an error: HTTP status and the `error` of its JSON."""
+    """CKAN answered an API call with an error: HTTP status and the `error` of its JSON, or what it logged if it crashed."""
 
     def __init__(self, action: str, status: int, error: object) -> None:
         super().__init__(f"{action}: {status} {error}")
@@ -297,5 +297,6 @@ class CkanSite:
         except ValueError:
             raise CkanError(name, response.status, response.data[:2000]) from None
         if not answer.get("success"):
-            raise CkanError(name, response.status, answer.get("error"))
+            error = answer.get("error") if response.status < 500 else self.logs[-3000:]
+            raise CkanError(name, response.status, error)
         return answer["result"]

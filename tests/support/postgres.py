@@ -113,12 +113,19 @@ class ScratchDatabase:
         return self.server.connect(self.name, user)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
     """A running server with CKAN's roles and the daemon's."""
     with _server() as superuser_dsn:
         server = PostgresServer(superuser_dsn)
         server.create_roles(WRITE_ROLE, READ_ROLE, DUMPER_ROLE)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server of the session."""
+    with running_server() as server:
         yield server
 
 
