@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -21,13 +22,14 @@ from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Debounce, Pending, agenda, startable
 from datastore_dumper.errors import UnavailableError
 from datastore_dumper.formats import Compat, file_format
-from datastore_dumper.garbage import collect_garbage
+from datastore_dumper.garbage import collect_garbage, sweep
 from datastore_dumper.install import require_installed
 from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, keep_connected, stop_signals
 from datastore_dumper.logs import get_logger
 from datastore_dumper.look import look
 from datastore_dumper.processes import SegmentProcesses
+from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.reconcile import reconcile
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import Storage
@@ -36,6 +38,7 @@ from datastore_dumper.worker import Worker, WorkSettings
 
 log = get_logger(__name__)
 
+_SWEEP_SECONDS = 3600  # between looks for abandoned uploads, which list the bucket
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 
 
@@ -196,10 +199,16 @@ class Daemon:
         keep_connected(self._database, "renew leases", self._finished, work)
 
     def _keep_house(self) -> None:
+        swept = float("-inf")
+
         def work(connection: Connection) -> None:
+            nonlocal swept
             while not self._supervisor.stop.is_set():
                 self._housekeeping_due.clear()
                 self._reconcile(connection)
+                if time.monotonic() - swept >= _SWEEP_SECONDS:
+                    swept = time.monotonic()
+                    sweep(self._storage, ABANDONED_SECONDS)
                 collect_garbage(connection, self._storage)
                 self._bell.ring()
                 if not self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import StorageError
+from datastore_dumper.errors import DumperError
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage
@@ -26,12 +28,23 @@ def collect_garbage(connection: Connection, storage: Storage) -> int:
             return collected
 
 
+def sweep(storage: Storage, abandoned_seconds: float) -> None:
+    """Remove uploads and temporary files that no process can still be writing."""
+    try:
+        removed = storage.sweep(datetime.now(timezone.utc) - timedelta(seconds=abandoned_seconds))
+    except DumperError as error:
+        log.warning("sweep_failed", error=error.message)
+        return
+    if removed:
+        log.info("swept", removed=removed)
+
+
 def _delete(storage: Storage, keys: list[str]) -> list[str]:
     deleted = []
     for key in keys:
         try:
             storage.delete(key)
-        except StorageError as error:
+        except DumperError as error:
             log.warning("garbage_kept", key=key, error=error.message)
             break
         deleted.append(key)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from datastore_dumper.install import install
+from datastore_dumper.storage.disk_files import temporary_name
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
@@ -234,3 +237,16 @@ def test_two_daemons_share_one_database(dumper: Dumper, writer, tmp_path: Path) 
         for number in range(20):
             assert dumper.file(f"t{number}") == b"_id,a\r\n1,x\n"
         assert one.all("export_crashed") == other.all("export_crashed") == []
+
+
+def test_what_a_killed_process_was_writing_is_swept_after_a_day(dumper: Dumper, writer) -> None:
+    root = Path(dumper.settings["storage"]["disk"]["directory"])
+    old, new = (root / temporary_name(name) for name in ("old.csv", "new.csv"))
+    for path in (old, new):
+        path.write_bytes(b"half a fi")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
+    with dumper.running() as daemon:
+        daemon.wait_for("swept", removed=1)
+        assert not old.exists()
+        assert new.exists()
