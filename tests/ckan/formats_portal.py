@@ -37,7 +37,7 @@ FIELDS: list[dict[str, Any]] = [
     {"id": "t", "type": "time"},
     {"id": "ts", "type": "timestamp", "info": {"label": "Größe, Ort"}},
     {"id": "tz", "type": "timestamptz"},
-    {"id": "j", "type": "json", "info": {"notes": "no label"}},
+    {"id": "doc", "type": "json", "info": {"notes": "no label"}},
     {"id": "texts", "type": "_text"},
     {"id": "ints", "type": "_int4"},
     {"id": "ü%s{}", "type": "text"},
@@ -53,13 +53,13 @@ FULL: dict[str, Any] = {
     "t": "23:59:59.999999",
     "ts": "2024-01-02T03:04:05.6789",
     "tz": "2024-01-02T03:04:05+02:00",
-    "j": {"z": [1.50, None, "é"], "a": {}},
+    "doc": {"z": [1.50, None, "é"], "a": {}},
     "texts": ["a", None, 'b"c'],
     "ints": [1, 2],
     "ü%s{}": "",
 }
 EMPTY: dict[str, Any] = {"key": "all else is null"}
-UNUSUAL: dict[str, Any] = {"key": "x", "n": "NaN", "f": "Infinity", "ts": "0044-03-15T00:00:00", "j": [], "texts": []}
+UNUSUAL: dict[str, Any] = {"key": "x", "n": "NaN", "f": "Infinity", "ts": "0044-03-15T00:00:00", "doc": [], "texts": []}
 TABLES: dict[str, list[dict[str, Any]]] = {
     "rows": [{**FULL, "a b": n} for n in range(300)] + [EMPTY, UNUSUAL],
     "one": [FULL],

@@ -54,7 +54,7 @@ def test_altered_files_are_only_for_sites_that_want_them(portal: FormatsPortal) 
                 "t",
                 "Größe, Ort",
                 "tz",
-                "j",
+                "doc",
                 "texts",
                 "ints",
                 "ü%s{}",
