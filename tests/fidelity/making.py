@@ -47,11 +47,18 @@ def make_tables(
             _make_by_sql(connection, recipe)
     progress(1 + len(by_sql))
     _make_over_api(site, release, over_api[1:])
+    execute(connection, [(recipe, recipe.statements) for recipe in recipes])
+    progress(len(recipes))
+
+
+def execute(connection: Connection, work: Sequence[tuple[Recipe, Sequence[str]]]) -> None:
+    """Run statements on their tables as CKAN's write role, in one transaction."""
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(WRITE_ROLE)))
-        for recipe in recipes:
-            _execute_statements(connection, recipe)
-    progress(len(recipes))
+        for recipe, statements in work:
+            table = sql.Identifier(recipe.resource_id).as_string(connection)
+            for statement in statements:
+                connection.execute(statement.replace("{table}", table).encode())
 
 
 def _make_over_api(site: CkanSite, release: str, recipes: Sequence[Recipe]) -> None:
@@ -110,9 +117,3 @@ def _make_by_sql(connection: Connection, recipe: Recipe) -> None:
             connection.execute(
                 sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(table, sql.Identifier(name), sql.Literal(comment))
             )
-
-
-def _execute_statements(connection: Connection, recipe: Recipe) -> None:
-    for statement in recipe.statements:
-        table = sql.Identifier(recipe.resource_id).as_string(connection)
-        connection.execute(statement.replace("{table}", table).encode())

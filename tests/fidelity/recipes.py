@@ -48,6 +48,8 @@ class Recipe:
     """API actions that follow."""
     statements: tuple[str, ...] = ()
     """SQL that follows, with {table} for the table."""
+    later: tuple[str, ...] = ()
+    """The same, but run between two exports, so that the second reuses parts of the first."""
     comment_on_id: str | None = None
 
     def __str__(self) -> str:
@@ -204,7 +206,8 @@ def _ids(maker: _Maker) -> Recipe:
     """Any numbers in the order in which nobody inserted them."""
     ids = [*maker.random.sample(range(-(2**31), 2**31), 20), -1, 0, -8192, 8191, 8192, 2**31 - 1]
     statements = tuple(f"INSERT INTO {{table}} (_id, text) VALUES ({_id}, 'row {_id}')" for _id in ids)
-    return replace(maker.recipe("ids", [Column("text", "text")]), statements=statements)
+    later = ("UPDATE {table} SET text = 'changed' WHERE _id >= 8192", "DELETE FROM {table} WHERE _id = 0")
+    return replace(maker.recipe("ids", [Column("text", "text")]), statements=statements, later=later)
 
 
 def _empty(maker: _Maker) -> Recipe:
@@ -240,7 +243,14 @@ def _more_than_a_page(maker: _Maker) -> Recipe:
         "timestamp '2024-01-01' + n * interval '1234567 microseconds', n / 8.0 "
         f"FROM generate_series(1, {count}) AS n"
     )
-    return replace(maker.recipe(f"{count} rows", columns), statements=(fill,))
+    at = maker.random.randrange(1, count)
+    later = (
+        f"UPDATE {{table}} SET text = text || '…' WHERE _id = {at}",
+        f"DELETE FROM {{table}} WHERE _id = {count - at}",
+        f"DELETE FROM {{table}} WHERE _id BETWEEN 8192 AND {8192 + maker.random.choice((0, 8191))}",
+        "INSERT INTO {table} (text) VALUES ('at the end')",
+    )
+    return replace(maker.recipe(f"{count} rows", columns), statements=(fill,), later=later)
 
 
 _LONE_SURROGATE = '{"a":"\\ud800"}'
@@ -254,6 +264,9 @@ _SUSPECTS: tuple[tuple[str, Column, str | None], ...] = (
     ("a placeholder in a name", Column("%s", "text"), "x"),
     ("a named placeholder in a name", Column("%(a)s", "text"), "x"),
     ("a numeric with a fraction beyond any float", Column("c", "numeric"), "1" + "0" * 400 + ".5"),
+    ("the largest float", Column("c", "float8"), "1.7976931348623157e308"),
+    ("an integer beyond any float", Column("c", "numeric"), "1" + "0" * 400),
+    ("an integer of jsonb beyond any float", Column("c", "jsonb"), "1e400"),
     ("an integer of 5000 digits", Column("c", "numeric"), "1" + "0" * 5000),
     ("an integer of 5000 digits in json", Column("c", "json"), "1" + "0" * 5000),
     ("json nested 3000 deep", Column("c", "json"), "[" * 3000 + "]" * 3000),
