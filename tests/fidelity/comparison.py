@@ -24,7 +24,7 @@ _ERROR = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Undefined\w+|Invalid\w+)
 
 
 SENSIBLE = (
-    # SQLAlchemy or sqlparse takes a column's name for something else, so no query of that release is right.
+    # CKAN or SQLAlchemy takes what stands in a column's name for something else, so no query of that release is right.
     "InvalidRequestError: A value is required for bind parameter",
     "UndefinedColumn: column ",
     "ValidationError: None - {'query': ['Query is not a single statement.']}",
