@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from tests.fidelity import names, values
+from tests.fidelity.suspects import SUSPECTS
 
 _TYPES = tuple(values.POOLS)
 _NOT_FOR_API = frozenset({"char(5)", "numeric(12,4)", "timestamp(0)", "bit(3)", "json", "jsonb", "tsvector"})
@@ -229,10 +230,11 @@ def _wide(maker: _Maker) -> Recipe:
 
 def _refusable(maker: _Maker) -> Recipe:
     """One thing that at least one release of CKAN is suspected to fail on."""
-    what, column, value = _SUSPECTS[maker.turn % len(_SUSPECTS)]
+    suspect = SUSPECTS[maker.turn % len(SUSPECTS)]
+    column = Column(suspect.name, suspect.type, suspect.comment)
     columns = [Column("before", "text"), column, Column("after", "timestamp")]
-    rows = [("a", value, "2024-01-02 03:04:05.678"), (None, None, None)]
-    return maker.recipe(f"suspect: {what}", columns, rows)
+    rows = [("a", suspect.value, "2024-01-02 03:04:05.678"), (None, None, None)]
+    return maker.recipe(f"suspect: {suspect.what}", columns, rows)
 
 
 def _more_than_a_page(maker: _Maker) -> Recipe:
@@ -252,52 +254,6 @@ def _more_than_a_page(maker: _Maker) -> Recipe:
     )
     return replace(maker.recipe(f"{count} rows", columns), statements=(fill,), later=later)
 
-
-_LONE_SURROGATE = '{"a":"\\ud800"}'
-_SUSPECTS: tuple[tuple[str, Column, str | None], ...] = (
-    ("a comment that is not JSON", Column("c", "text", comment="not JSON"), "x"),
-    ("a JSON number beyond any float", Column("c", "json"), "[1E400, -1E400]"),
-    ("half of a surrogate pair in json", Column("c", "json"), _LONE_SURROGATE),
-    ("half of a surrogate pair as a key", Column("c", "json"), '{"\\udc00":1}'),
-    ("a colon in a name", Column("a :b", "text"), "x"),
-    ("a percent sign in a name", Column("50%", "text"), "x"),
-    ("a placeholder in a name", Column("%s", "text"), "x"),
-    ("a named placeholder in a name", Column("%(a)s", "text"), "x"),
-    ("a numeric with a fraction beyond any float", Column("c", "numeric"), "1" + "0" * 400 + ".5"),
-    ("the largest float", Column("c", "float8"), "1.7976931348623157e308"),
-    ("an integer beyond any float", Column("c", "numeric"), "1" + "0" * 400),
-    ("an integer of jsonb beyond any float", Column("c", "jsonb"), "1e400"),
-    ("an integer of 5000 digits", Column("c", "numeric"), "1" + "0" * 5000),
-    ("an integer of 5000 digits in json", Column("c", "json"), "1" + "0" * 5000),
-    ("json nested 3000 deep", Column("c", "json"), "[" * 3000 + "]" * 3000),
-    ("json objects nested 2000 deep", Column("c", "json"), '{"a":' * 2000 + "1" + "}" * 2000),
-    ("a name like an XML name with a namespace", Column("{urn:x}b", "text"), "x"),
-    ("a brace at the start of a name", Column("{a", "text"), "x"),
-    ("a column called j", Column("j", "int4"), "1"),
-    ("a column called v", Column("v", "text"), "x"),
-    ("a column called z", Column("z", "text"), "x"),
-    ("a column called select_cols", Column("select_cols", "text"), "x"),
-    ("a column called records_page", Column("records_page", "text"), "x"),
-    ("a column called n", Column("n", "text"), "x"),
-    ("a backslash and a colon in a name", Column("a\\:b", "text"), "x"),
-    ("a semicolon in a name", Column("a;b", "text"), "x"),
-    ("a hash in a name", Column("#", "text"), "x"),
-    ("a backslash and a quote in a name", Column("a\\'b", "text"), "x"),
-    ("braces in a name", Column("{0}", "text"), "x"),
-    ("a comment of an empty string", Column("c", "text", comment=" "), "x"),
-    ("a JSON array as comment", Column("c", "text", comment='["a"]'), "x"),
-    ("a comment with half of a surrogate pair", Column("c", "text", comment=' {"_info":{"a":"\\ud800"}}'), "x"),
-    ("a comment with NaN", Column("c", "text", comment=' {"_info":{"a":NaN}}'), "x"),
-    ("json with NaN as a key", Column("c", "json"), '{"NaN":1}'),
-    ("characters that XML has no place for", Column("c", "text"), "\x02\ufffe"),
-    ("a bytea array", Column("c", "bytea[]"), '{"\\\\x00"}'),
-    ("an array with bounds", Column("c", "int4[]"), "[5:6]={1,2}"),
-    ("an array of arrays", Column("c", "text[]"), '{{a,b},{"c d",NULL}}'),
-    ("a composite with a null", Column("c", "nested"), None),
-    ("a name with a question mark", Column("what?", "text"), "x"),
-    ("a name with a double colon", Column("a::b", "text"), "x"),
-    ("a name that begins with a colon", Column(":a", "text"), "x"),
-)
 
 _KINDS: tuple[Callable[[_Maker], Recipe], ...] = (
     _mixed_over_api,

@@ -25,7 +25,7 @@ def test_equal_files_have_none() -> None:
             CSV.replace(b",", b"\t") + b"3\t\t\n",
             "at byte 22 of 22 (CKAN) and 26 (ours)",
         ),
-        ("json", JSON, JSON.replace(b"1.5", b"1.50"), "at byte 66 of 72 (CKAN) and 73 (ours), line 4"),
+        ("json", JSON, JSON.replace(b"1.5", b"1.50"), "at byte 66 of 71 (CKAN) and 72 (ours), line 4"),
         ("json", JSON, JSON.replace(b"1.5", b'"1.5"'), "line 4, column 'c', row 2"),
         ("xml-bom", XML, XML.replace(b">y<", b">z<"), "in element 'b'"),
         ("csv-bom", b"\xef\xbb\xbf" + CSV, CSV, "at byte 0"),
