@@ -42,6 +42,9 @@ def running_demo(base: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(base)},
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # jobs in the background ignore it, and so would the demo
     ) as process:
         try:
             yield process
