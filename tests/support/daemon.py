@@ -122,15 +122,18 @@ class DaemonProcess:
         """The logged events of that name with those values."""
         return [e for e in self.events if e["event"] == event and values.items() <= e.items()]
 
-    def wait_for(self, event: str, count: int = 1, **values: Any) -> dict[str, Any]:
+    def wait_for(
+        self, event: str, count: int = 1, *, timeout_seconds: float = WAIT_SECONDS, **values: Any
+    ) -> dict[str, Any]:
         """The count-th event of that name with those values, as soon as it is logged."""
         with self._news:
             found = self._news.wait_for(
-                lambda: len(self.all(event, **values)) >= count or self.process.poll() is not None, WAIT_SECONDS
+                lambda: len(self.all(event, **values)) >= count or self.process.poll() is not None,
+                timeout_seconds,
             )
             matching = self.all(event, **values)
             if not found or len(matching) < count:
-                pytest.fail(f"no {event} {values} within {WAIT_SECONDS} s: {self.events[-10:]}")
+                pytest.fail(f"no {event} {values} within {timeout_seconds:g} s: {self.events[-10:]}")
             return matching[count - 1]
 
     def terminate(self) -> int:

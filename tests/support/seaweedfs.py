@@ -49,8 +49,9 @@ class S3Server:
         return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region="us-east-1")
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+@contextlib.contextmanager
+def running_s3() -> Iterator[S3Server]:
+    """A running service, wherever it comes from."""
     given = os.environ.get("S3_TEST_ENDPOINT")
     if given:
         yield S3Server(
@@ -62,6 +63,12 @@ def s3_server() -> Iterator[S3Server]:
         return
     weed = _find_weed()
     with _run_weed(weed) if weed else _run_container() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with running_s3() as server:
         yield server
 
 
