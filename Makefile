@@ -2,6 +2,7 @@
 #
 #   make demo    the daemon at work on a private Postgres, with real data
 #   make test    all tests, in a real CKAN and against real servers
+#   make bench   what it costs, measured
 #
 # All that is installed is locked: versions and hashes in requirements/. Nothing is written outside this directory and the
 # one for temporary files. Redis for CKAN's tests comes in a wheel; where there is none for the machine, install redis-server.
@@ -9,11 +10,15 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fidelity lint lock ckan-env picture clean
+.PHONY: help demo test fidelity bench lint lock ckan-env picture clean
 
 CKAN ?= 2.12
 TABLES ?= 200
 SEED ?= 7
+BENCH ?=
+ROWS ?= 2000000
+RUNS ?= 3
+TIMES ?= 200
 PYTEST_ARGS ?=
 LOCK_ARGS ?=
 
@@ -39,6 +44,9 @@ test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' fo
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)
+
+bench: .venv/dev.installed ## Measure time, bytes, memory and what writers wait (BENCH='full redump' ROWS=2000000 RUNS=3 TIMES=200)
+	@$(venv) -m bench $(BENCH) --rows $(ROWS) --runs $(RUNS) --times $(TIMES)
 
 lint: .venv/dev.installed ## Check style and types
 	$(venv) -m ruff check
