@@ -6,6 +6,7 @@ DECLARE
     writer text;
     owner name;
 BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);  -- whoever creates a table would wait behind us
     IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'datastore_dumper') THEN
         RAISE NOTICE 'datastore_dumper is not installed in this database';
         RETURN;

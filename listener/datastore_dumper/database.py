@@ -41,8 +41,9 @@ class Database:
     def connect(self, purpose: str) -> Connection:
         """A new autocommit connection named `datastore-dumper <purpose>` in pg_stat_activity.
 
-        Time limits that the role or the database may have are switched off for this session: an export takes what it
-        takes, and a listener is idle by nature. Raises `ConfigError`, `PermissionDeniedError` or `UnavailableError`.
+        What the role or the database has set that would get in our way is not so in this session: time limits (an export
+        takes what it takes, and a listener is idle by nature), read-only or serializable transactions, other notations.
+        Raises `ConfigError`, `PermissionDeniedError` or `UnavailableError`.
         """
         with database_errors():
             try:
@@ -63,7 +64,7 @@ class Database:
                 ) from None
             connection = psycopg.connect(parameters, autocommit=True)
             try:
-                connection.execute(query("session_without_time_limits"))
+                connection.execute(query("session_settings"))
             except BaseException:
                 connection.close()
                 raise

@@ -7,14 +7,15 @@ date. Numbered migrations run once; functions, views and privileges are replaced
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from datastore_dumper.database import Connection, Database, database_errors
-from datastore_dumper.errors import DumperError
+from datastore_dumper.errors import DumperError, UnavailableError
 from datastore_dumper.sqlfiles import query, read_sql, sql_directory
 
 
@@ -51,6 +52,9 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
     pieces = [
         "-- Installs or upgrades the schema datastore_dumper. Safe to run again.",
         "BEGIN;",
+        # Views are replaced under an exclusive lock, and whoever asks for a file would wait behind us.
+        "SET LOCAL lock_timeout = '2s';",
+        "SET LOCAL standard_conforming_strings = on;",
         *(
             _text(sql.SQL("SELECT set_config({}, {}, true);").format(f"datastore_dumper.{name}", value))
             for name, value in (
@@ -100,7 +104,7 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
     waited for: the daemon's reconciler attaches it later.
     """
     notices: list[str] = []
-    with database_errors(), database.connect("install") as connection:
+    with _lock_errors(), database.connect("install") as connection:
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
@@ -130,7 +134,7 @@ def attach_missing(
 def uninstall(database: Database) -> tuple[str, ...]:
     """Remove triggers, schema, event triggers, grants and our own role. Returns the server's notices."""
     notices: list[str] = []
-    with database_errors(), database.connect("uninstall") as connection:
+    with _lock_errors(), database.connect("uninstall") as connection:
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         if connection.execute(query("schema_exists")).fetchone() is not None:
             for (relid,) in connection.execute(query("attached_tables")).fetchall():
@@ -154,6 +158,19 @@ def require_installed(connection: Connection) -> None:
             f"The schema datastore_dumper is newer than this program: it has {', '.join(sorted(applied - wanted))}",
             hint="Install the newer release of ckanext-datastore-dumper here too.",
         )
+
+
+@contextmanager
+def _lock_errors() -> Iterator[None]:
+    """`database_errors`, and what to do about somebody who holds a lock."""
+    with database_errors():
+        try:
+            yield
+        except errors.LockNotAvailable as error:
+            raise UnavailableError(
+                f"Somebody is using what must be replaced: {_reason(error)}",
+                hint="Stop the daemon or wait until its exports are done, and run it again; that is safe at any point.",
+            ) from error
 
 
 def _once(name: str, text: str) -> sql.Composed:

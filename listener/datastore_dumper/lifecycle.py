@@ -111,7 +111,8 @@ def stop_signals(first: Callable[[], None], second: Callable[[], None]) -> Itera
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received += 1
-        (first if received == 1 else second)()
+        # Not here: events and conditions take locks, and the thread that this interrupts may be holding one of them.
+        threading.Thread(target=first if received == 1 else second, name="stop", daemon=True).start()
 
     former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -82,8 +82,8 @@ def publish(
 ) -> None:
     """Make `files` the published ones, note the formats that failed, forget the changes seen, and give the lease back.
 
-    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if a new object was
-    collected as garbage meanwhile. Files they replace are kept for `retain_seconds`.
+    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if an object was
+    collected or retired as garbage meanwhile. Files they replace are kept for `retain_seconds`.
     """
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
     with connection.transaction():
@@ -92,6 +92,21 @@ def publish(
         ).fetchone()
         if held is None:
             raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")
+        for file in files:
+            if (
+                not file.announced
+                and connection.execute(query("keep_object"), {**identity, "key": file.key}).rowcount == 0
+            ):
+                raise ExportError(f"The file of {lease.resource_id} was retired before it was published: {file.key}")
+        connection.execute(
+            query("retire_others"),
+            {
+                **identity,
+                "formats": [*(file.format for file in files), *(failure.format for failure in failures)],
+                "keys": [file.key for file in files],
+                "retain_seconds": retain_seconds,
+            },
+        )
         for file in files:
             if file.announced and connection.execute(query("adopt_object"), {"key": file.key}).fetchone() is None:
                 raise ExportError(

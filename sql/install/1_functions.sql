@@ -3,7 +3,10 @@
 -- All are SECURITY DEFINER with a fixed search_path where a caller has no rights of its own here.
 
 -- What rows a DataStore table is told by (CKAN: ckanext/datastore/backend/postgres.py names tables by resource id and
--- hides names that start with an underscore).
+-- hides names that start with an underscore). Left out is what the triggers cannot speak for, so that CKAN goes on
+-- dumping it: an unlogged table (a crash empties it), partitions and tables with INHERITS (the triggers of the table
+-- named in a statement fire, not those of the tables its rows are in), what a subscription writes to (its worker fires no
+-- statement triggers), row security (each role reads other rows), and rows without _id.
 CREATE OR REPLACE VIEW datastore_dumper.datastore_table AS
 SELECT
     c.oid AS relid,
@@ -11,12 +14,16 @@ SELECT
     c.relowner
 FROM pg_catalog.pg_class AS c
 WHERE c.relkind = 'r'
-    AND c.relpersistence IN ('p', 'u')
+    AND c.relpersistence = 'p'
+    AND NOT c.relrowsecurity
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = c.oid)
     AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'public')
     AND c.relname NOT LIKE '\_%'
     AND EXISTS (
         SELECT FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = c.oid AND a.attname = '_id' AND NOT a.attisdropped
+        WHERE a.attrelid = c.oid AND a.attname = '_id' AND NOT a.attisdropped AND a.attnotnull
             AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
     );
 COMMENT ON VIEW datastore_dumper.datastore_table IS 'Every DataStore table of this database.';
@@ -154,18 +161,26 @@ AS $$
         AND obj_description(t.oid, 'pg_trigger') = e.comment
 $$;
 
--- What the bytes of a file depend on besides the rows: names, types, order and comments of the columns; and the version
--- of each of our triggers, as their catalog rows' xmin: any ALTER of them, even one that was undone, shows.
+-- What the bytes of a file depend on besides the rows: names, types, order and comments of the columns, the labels of
+-- enums, the expressions of generated columns (a virtual one takes another without a rewrite); and the version of each of
+-- our triggers, as their catalog rows' xmin: any ALTER of them, even one that was undone, shows.
 CREATE OR REPLACE FUNCTION datastore_dumper.signature(of_relid oid) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 AS $$
     SELECT md5(
         coalesce((
             SELECT string_agg(
                 concat_ws(' ', a.attnum, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
-                    quote_nullable(col_description(a.attrelid, a.attnum))),
+                    quote_nullable(col_description(a.attrelid, a.attnum)),
+                    (
+                        SELECT string_agg(quote_literal(e.enumlabel), ' ' ORDER BY e.oid) FROM pg_enum AS e
+                        WHERE e.enumtypid IN (a.atttypid, y.typelem, y.typbasetype)
+                    ),
+                    CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END),
                 ',' ORDER BY a.attnum)
             FROM pg_attribute AS a
+            JOIN pg_type AS y ON y.oid = a.atttypid
+            LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
             WHERE a.attrelid = of_relid AND a.attnum > 0 AND NOT a.attisdropped
         ), '')
         || ';' ||
@@ -192,7 +207,7 @@ BEGIN
     FROM datastore_dumper.datastore_table AS t WHERE t.relid = to_relid;
     IF target IS NULL THEN
         RAISE EXCEPTION 'relation % is not a DataStore table', to_relid
-            USING ERRCODE = 'undefined_table', HINT = 'It must be an ordinary table in schema public with an integer column _id.';
+            USING ERRCODE = 'undefined_table', HINT = 'It must be an ordinary table in schema public with an integer column _id that is NOT NULL.';
     END IF;
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
     IF to_regclass(target) IS DISTINCT FROM to_relid::regclass THEN

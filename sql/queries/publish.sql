@@ -22,6 +22,30 @@ FROM datastore_dumper.dump_status
 WHERE resource_id = %(resource_id)s AND format = %(format)s AND storage_key <> %(key)s
 ON CONFLICT (key) DO NOTHING;
 
+-- name: keep_object
+-- The object that is published already stays so. No row: it was retired meanwhile, and will be deleted.
+SELECT FROM datastore_dumper.dump_status
+WHERE storage_key = %(key)s AND (relid = %(relid)s OR resource_id = %(resource_id)s)
+FOR UPDATE;
+
+-- name: retire_others
+-- Files and failures of this table that the export did not make again: in a format that only another daemon is to make,
+-- or under a name that the table had. They would look fresh once the changes that they do not show are forgotten.
+WITH failed AS (
+    DELETE FROM datastore_dumper.format_failure
+    WHERE (resource_id = %(resource_id)s OR relid = %(relid)s)
+        AND (resource_id <> %(resource_id)s OR format <> ALL (%(formats)s))
+), other AS (
+    DELETE FROM datastore_dumper.dump_status
+    WHERE (resource_id = %(resource_id)s OR relid = %(relid)s)
+        AND (resource_id <> %(resource_id)s OR format <> ALL (%(formats)s))
+    RETURNING storage_key
+)
+INSERT INTO datastore_dumper.garbage (key, delete_after)
+SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s) FROM other
+WHERE storage_key <> ALL (%(keys)s)
+ON CONFLICT (key) DO NOTHING;
+
 -- name: forget_failure
 DELETE FROM datastore_dumper.format_failure WHERE resource_id = %(resource_id)s AND format = %(format)s;
 

@@ -27,10 +27,14 @@ WHERE f.format <> ALL (%(formats)s) OR NOT EXISTS (
 );
 
 -- name: forget_orphan_changes
+-- Not while a file or an export may still rely on them: the statements before may have seen the table in its place (one
+-- that is renamed away and back is no orphan at the end).
 DELETE FROM datastore_dumper.change AS c
 WHERE c.relid = ANY (
     SELECT DISTINCT p.relid FROM datastore_dumper.change AS p
     WHERE NOT EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = p.relid)
+        AND NOT EXISTS (SELECT FROM datastore_dumper.resource AS r WHERE r.relid = p.relid)
+        AND NOT EXISTS (SELECT FROM datastore_dumper.dump_status AS s WHERE s.relid = p.relid)
 );
 
 -- name: rename_resources

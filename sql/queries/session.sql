@@ -1,14 +1,17 @@
 -- Settings of a session.
 
--- name: session_without_time_limits
--- Whichever of the time limits this release of Postgres has (idle_session_timeout came with 14, transaction_timeout
--- with 17), off for this session.
-SELECT pg_catalog.set_config(name, '0', false)
-FROM pg_catalog.pg_settings
-WHERE name IN (
-    'statement_timeout', 'lock_timeout', 'idle_session_timeout',
-    'idle_in_transaction_session_timeout', 'transaction_timeout'
-);
+-- name: session_settings
+-- Whatever the role or the database has set: no time limits, as far as this release of Postgres has them
+-- (idle_session_timeout came with 14, transaction_timeout with 17); transactions that may write, and that are not
+-- serializable, for the reads of those would make writers fail; strings and times as our SQL and the driver read them.
+SELECT pg_catalog.set_config(s.name, wanted.value, false)
+FROM (VALUES
+    ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_session_timeout', '0'),
+    ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
+    ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),
+    ('default_transaction_deferrable', 'off'), ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO')
+) AS wanted (name, value)
+JOIN pg_catalog.pg_settings AS s ON s.name = wanted.name;
 
 -- name: reader_settings
 -- What CKAN's read role would have set at login among the settings that change the text of values; the most specific

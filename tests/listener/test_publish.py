@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -14,6 +14,8 @@ from datastore_dumper.install import install
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.manifest import Manifest, Segment, sha256_of
 from datastore_dumper.publish import NewFile, announce, publish, published_files
+from datastore_dumper.reconcile import reconcile
+from datastore_dumper.sqlfiles import query
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
@@ -141,8 +143,6 @@ def test_an_object_that_was_collected_meanwhile_is_not_published(stage: Stage) -
 
 
 def test_a_dropped_table_is_not_published(stage: Stage) -> None:
-    from datastore_dumper.reconcile import reconcile
-
     lease = stage.claim(Leases("a", 20))
     state = stage.state()
     announce(stage.connection, "t/1")
@@ -151,4 +151,65 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
     with pytest.raises(LeaseLostError):
         stage.publish(lease, state, new_file("t/1"))
     assert published_files(stage.connection, "t") == {}
+    assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]
+
+
+def test_files_that_were_not_made_again_are_retired_with_their_changes(stage: Stage) -> None:
+    """Another daemon makes another format: its file would look fresh, for the changes are forgotten."""
+    leases = Leases("a", 20)
+    for key, format_name in (("t/1", "tsv"), ("t/2", "csv")):
+        announce(stage.connection, key)
+        stage.publish(stage.claim(leases), stage.state(), replace(new_file(key), format=format_name))
+    assert list(published_files(stage.connection, "t")) == ["csv"]
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == [("t/1",)]
+
+
+def test_a_table_that_was_renamed_leaves_no_file_under_its_former_name(stage: Stage) -> None:
+    """Renamed back, it would find a file that looks fresh."""
+    leases = Leases("a", 20)
+    announce(stage.connection, "t/1")
+    stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
+    with stage.database.connect() as admin:  # as where nobody may create event triggers
+        admin.execute("DROP EVENT TRIGGER datastore_dumper_ddl")
+    stage.writer.execute("ALTER TABLE t RENAME TO u")
+    stage.writer.execute("INSERT INTO u (a) VALUES ('x')")
+    announce(stage.connection, "u/1")
+    stage.publish(stage.claim(leases), stage.state(), new_file("u/1"))
+    stage.writer.execute("ALTER TABLE u RENAME TO t")
+    assert published_files(stage.connection, "t") == {}
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == [("t/1",)]
+
+
+def test_the_same_object_under_a_new_name_is_no_garbage(stage: Stage) -> None:
+    leases = Leases("a", 20)
+    announce(stage.connection, "t/1")
+    stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
+    stage.writer.execute("ALTER TABLE t RENAME TO u")
+    stage.publish(stage.claim(leases), stage.state(), new_file("t/1", announced=False))
+    assert published_files(stage.connection, "u")["csv"].key == "t/1"
+    assert stage.all("SELECT key FROM datastore_dumper.garbage") == []
+
+
+def test_an_unchanged_object_that_was_retired_meanwhile_is_not_published(stage: Stage) -> None:
+    leases = Leases("a", 20)
+    announce(stage.connection, "t/1")
+    stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
+    lease = stage.claim(leases)
+    reconcile(stage.connection, compats={"tsv": "2.12"}, retain_seconds=0)
+    with pytest.raises(ExportError, match="was retired before it was published"):
+        stage.publish(lease, stage.state(), new_file("t/1", announced=False))
+    assert published_files(stage.connection, "t") == {}
+
+
+def test_changes_of_a_table_with_a_file_outlive_a_moment_in_another_place(stage: Stage) -> None:
+    """Reconciling takes several statements, and the table may be elsewhere for the time of one of them."""
+    announce(stage.connection, "t/1")
+    stage.publish(stage.claim(Leases("a", 20)), stage.state(), new_file("t/1"))
+    stage.writer.execute("INSERT INTO t (a) VALUES ('x')")
+    stage.writer.execute("ALTER TABLE t RENAME TO _t")
+    stage.connection.execute(query("forget_orphan_changes"))
+    stage.writer.execute("ALTER TABLE _t RENAME TO t")
+    assert stage.all("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')") == [(False,)]
+    stage.writer.execute("DROP TABLE t")
+    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
     assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]

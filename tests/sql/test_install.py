@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError
+from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError, UnavailableError
+from datastore_dumper.export import hold_snapshot
 from datastore_dumper.install import (
     Roles,
     install,
@@ -21,6 +22,7 @@ from datastore_dumper.install import (
     uninstall,
 )
 from tests.support.catalog import describe
+from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
@@ -227,6 +229,7 @@ def test_new_tables_get_their_triggers_in_the_creating_transaction(database: Scr
         writer.execute("CREATE TABLE no_id (a text)")
         writer.execute("CREATE TABLE _hidden (_id int)")
         writer.execute("CREATE TABLE copied AS SELECT 1 AS _id")
+        writer.execute("ALTER TABLE copied ALTER _id SET NOT NULL")
     with database.connect("dumper") as daemon:
         assert sorted(r for (r,) in daemon.execute("SELECT resource_id FROM datastore_dumper.resource")) == [
             "copied",
@@ -256,3 +259,40 @@ def test_printed_for_psql(database: ScratchDatabase, other_database: ScratchData
     assert described(database) == described(other_database)
     run(printed_uninstall_script())
     assert described(database) == before
+
+
+@pytest.mark.parametrize("action", [lambda database: install(database, ROLES), uninstall])
+def test_an_export_under_way_is_not_waited_for(database: ScratchDatabase, action) -> None:
+    """Whoever waits for an exclusive lock makes everybody else wait behind him: downloads, and new tables."""
+    install(handle(database), ROLES)
+    with database.connect("ckan_write") as writer, handle(database, "dumper").connect("holder") as holder:
+        create_table(writer, "t", {"a": "text"})
+        relid = writer.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        with hold_snapshot(holder, relid), pytest.raises(UnavailableError, match="Stop the daemon"):
+            action(handle(database))
+    action(handle(database))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "standard_conforming_strings = off",
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = serializable",
+        "quote_all_identifiers = on",
+        "datestyle = 'SQL, DMY'",
+    ],
+)
+def test_whatever_a_role_is_set_to(database: ScratchDatabase, dumper: Dumper, setting: str) -> None:
+    """Of the daemon's role, and of the one that installs."""
+    with database.connect() as admin:
+        admin.execute(f'ALTER DATABASE "{database.name}" SET {setting}')
+    install(handle(database), ROLES)
+    with database.connect("ckan_write") as writer:
+        writer.execute("SET default_transaction_read_only = off")
+        create_table(writer, "t", {"a": "text"})
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        assert dumper.once() == 0
+    assert dumper.file("t") == b"_id,a\r\n1,x\n"
+    with handle(database, "dumper").connect("test") as daemon:
+        assert daemon.execute("SHOW transaction_isolation").fetchone() == ("read committed",)

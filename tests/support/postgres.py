@@ -57,7 +57,7 @@ class PostgresServer:
     def create_roles(self, *roles: str) -> None:
         with self.connect() as connection:
             for role in roles:
-                known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+                known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
                 self.passwords[role] = secrets.token_urlsafe(16)
                 connection.execute(
                     sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
