@@ -68,7 +68,8 @@ class Daemon:
         """Raise `DumperError` if database, schema or storage are not what the daemon needs."""
         with self._database.connect("check") as connection:
             require_installed(connection)
-        self._storage.check()
+        for note in self._storage.check():
+            log.warning("storage_limited", note=note)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT. Raises what a side task failed with."""

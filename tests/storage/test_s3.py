@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import urllib3
@@ -19,15 +19,16 @@ import urllib3
 from datastore_dumper.errors import (
     ConfigError,
     DumperError,
+    ObjectChangedError,
     ObjectMissingError,
     PermissionDeniedError,
     StorageError,
     StorageUnavailableError,
 )
-from datastore_dumper.storage.base import BytesPart, ObjectHeaders
+from datastore_dumper.storage.base import BytesPart, ObjectHeaders, ReusePart
 from datastore_dumper.storage.s3 import S3Storage
-from datastore_dumper.storage.settings import S3Settings, open_storage
-from tests.storage.faulty_front import Answer, Front, front
+from datastore_dumper.storage.settings import MIB, S3Settings, open_storage
+from tests.storage.faulty_front import Answer, Front, Request, front
 from tests.support.seaweedfs import S3Server
 
 HEADERS = ObjectHeaders("text/csv; charset=utf-8", 'täble "1" (2).csv')
@@ -340,7 +341,7 @@ def test_links_and_reading_need_the_sdk_alone() -> None:
     """A CKAN virtualenv has minio and what it needs, but not tenacity."""
     program = (
         "import sys; sys.modules['tenacity'] = None\n"
-        "from datastore_dumper.storage.settings import S3Settings, open_storage\n"
+        "from datastore_dumper.storage.settings import MIB, S3Settings, open_storage\n"
         "from datastore_dumper.storage.base import ObjectHeaders\n"
         "storage = open_storage(S3Settings('s3.invalid', 'dumps', access_key='a', secret_key='b'))\n"
         "assert storage.link('t', ObjectHeaders('text/csv', 't.csv'), 60)\n"
@@ -348,3 +349,49 @@ def test_links_and_reading_need_the_sdk_alone() -> None:
         "assert not third & {'psycopg', 'pydantic', 'click', 'structlog', 'yaml'}, third\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def ignoring(header: str, direct: S3Storage) -> Callable[[Request], Answer | None]:
+    """A service that does not know a header of UploadPartCopy: the request is made anew without it."""
+
+    def fault(request: Request) -> Answer | None:
+        if request.operation != "copy":
+            return None
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.startswith("x-amz-copy-source") and name != header
+        }
+        bucket, key = unquote(request.path).lstrip("/").split("/", 1)
+        query = {name: values[0] for name, values in request.query.items()}
+        answer = direct._client._minio._execute("PUT", bucket, key, headers=headers, query_params=query)
+        return Answer(200, answer.data)
+
+    return fault
+
+
+@pytest.mark.parametrize("fault", ["refused", "x-amz-copy-source-range", "x-amz-copy-source-if-match"])
+def test_a_service_that_copies_wrongly_is_found_out_and_gets_full_uploads(
+    s3_settings: S3Settings, s3_server: S3Server, fault: str
+) -> None:
+    direct = S3Storage(s3_settings)
+    with front(s3_server.endpoint) as between:
+        storage = open_storage(dataclasses.replace(s3_settings, endpoint=between.endpoint))
+        if fault == "refused":
+            between.fail("copy", *[Answer(501, b"<Error><Code>NotImplemented</Code></Error>")] * 10)
+        else:
+            between.fault = ignoring(fault, direct)
+        (note,) = storage.check()
+        assert "does not copy ranges right" in note
+        assert list(direct.list("datastore-dumper-check")) == []
+        source = storage.write("t/1", [BytesPart(b"x" * 6 * MIB + b"y" * 6 * MIB)], HEADERS)
+        before = len(between.operations())
+        written = storage.write(
+            "t/2", [BytesPart(b"head"), ReusePart("t/1", source.etag, 3 * MIB, 8 * MIB), BytesPart(b"tail")], HEADERS
+        )
+        assert "copy" not in between.operations()[before:]
+        assert (written.length, written.reused_bytes) == (8 * MIB + 8, 0)
+        with storage.open("t/2") as stream:
+            assert stream.read() == b"head" + b"x" * 3 * MIB + b"y" * 5 * MIB + b"tail"
+        with pytest.raises(ObjectChangedError):
+            storage.write("t/3", [ReusePart("t/1", "other", 0, 8 * MIB)], HEADERS)

@@ -106,8 +106,11 @@ class Storage(Protocol):
     a key that is not valid (`keys.check_key`) is a `StorageError`. Objects may be shared by threads, not by processes.
     """
 
-    def check(self) -> None:
-        """Write, read back, copy and delete a small object; raise what an operator can act on if that fails."""
+    def check(self) -> list[str]:
+        """Write, read back, copy and delete a small object; raise what an operator can act on if that fails.
+
+        Returns sentences on what works, but not as well as it might.
+        """
 
     def write(self, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
         """Make the object from its parts, in order, durably, and verify it. All or nothing: no object appears under

@@ -56,7 +56,7 @@ class DiskStorage:
                 hint="Give the absolute path: the daemon and CKAN run in different directories.",
             )
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         name = f"datastore-dumper-check-{secrets.token_hex(8)}"
         first, second = f"{name}/first", f"{name}/second"
         content = secrets.token_bytes(64)
@@ -70,6 +70,7 @@ class DiskStorage:
         finally:
             self.delete(first)
             self.delete(second)
+        return []
 
     def write(self, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
         """Refuses to overwrite: `StorageError` if there is an object under `key`. `headers` are not kept: the plugin

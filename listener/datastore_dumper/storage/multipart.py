@@ -25,6 +25,8 @@ class Limits:
     """An uploaded part, held in memory."""
     copy_bytes: int = 256 * MIB
     """A copied part: the server has to answer within the read timeout."""
+    copies: bool = True
+    """Whether the storage copies ranges right. If not, all bytes are fetched and uploaded."""
     min_bytes: int = 5 * MIB
     max_bytes: int = 5 * 1024 * MIB
     max_parts: int = 10_000
@@ -87,25 +89,26 @@ def plan(pieces: Iterable[Piece], limits: Limits) -> Iterator[UploadPart | CopyP
             if number > limits.max_parts:
                 raise StorageError(f"the object needs more than the {limits.max_parts} parts S3 allows")
             floor = limits.floor(number)
-            full = length >= (floor if isinstance(rest, ReusePart) else limits.upload_bytes(number))
+            copied = isinstance(rest, ReusePart) and limits.copies
+            full = length >= (floor if copied else limits.upload_bytes(number))
             if full:
                 yield UploadPart(number, tuple(run), length, last=False)
                 run, length, number = [], 0, number + 1
-            elif isinstance(rest, ReusePart) and not run and rest.length >= floor:
+            elif copied and not run and rest.length >= floor:
                 part, rest = _cut(rest, limits.copy_length(number, rest.length))
                 assert isinstance(part, ReusePart)
                 yield CopyPart(number, part)
                 number += 1
             else:
                 room = limits.upload_bytes(number) - length
-                if isinstance(rest, ReusePart) and run:
+                if copied and run:
                     room = floor - length
                 part, rest = _cut(rest, min(room, rest.length))
                 run.append(part)
                 length += part.length
     if number > limits.max_parts and run:
         raise StorageError(f"the object needs more than the {limits.max_parts} parts S3 allows")
-    if len(run) == 1 and isinstance(run[0], ReusePart):
+    if len(run) == 1 and isinstance(run[0], ReusePart) and limits.copies:
         yield CopyPart(number, run[0])
     elif run or number == 1:
         yield UploadPart(number, tuple(run), length, last=True)

@@ -27,11 +27,13 @@ _READ_BYTES = MIB
 T = TypeVar("T")
 
 
-def write_object(client: S3Client, key: str, parts: Iterable[Part], headers: ObjectHeaders) -> WrittenObject:
-    """See `Storage.write`."""
+def write_object(
+    client: S3Client, key: str, parts: Iterable[Part], headers: ObjectHeaders, *, copies: bool = True
+) -> WrittenObject:
+    """See `Storage.write`. Without `copies`, what is to be reused is fetched and uploaded."""
     source = iter(parts)
     try:
-        return _Writer(client, key, headers).write(source)
+        return _Writer(client, key, headers, copies).write(source)
     finally:
         close = getattr(source, "close", None)
         if close is not None:
@@ -41,11 +43,11 @@ def write_object(client: S3Client, key: str, parts: Iterable[Part], headers: Obj
 class _Writer:
     """One object on its way."""
 
-    def __init__(self, client: S3Client, key: str, headers: ObjectHeaders) -> None:
+    def __init__(self, client: S3Client, key: str, headers: ObjectHeaders, copies: bool) -> None:
         self._client = client
         self._key = key
         self._headers = headers
-        self._limits = Limits(part_bytes=client.settings.part_bytes)
+        self._limits = Limits(part_bytes=client.settings.part_bytes, copies=copies)
         self._failure: BaseException | None = None
         """Of the first part that failed, set in its thread."""
         self._uploaded = self._reused = 0
