@@ -5,12 +5,15 @@ Everything here is about connections in general; what is asked over them is in `
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
-from psycopg import conninfo, errors
+from psycopg import conninfo, errors, waiting
+from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow
 
 from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError, UnavailableError
@@ -26,6 +29,31 @@ _KEEPALIVE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+
+_SILENCE_SECONDS = 300
+"""Longer than any statement of ours takes. COPY has a deadline of its own (`export`)."""
+
+
+class _LimitedConnection(psycopg.Connection[TupleRow]):
+    """Gives up on a peer that accepts and never answers (a frozen server, a proxy that forwards nothing): TCP is content
+    with it, a thread would wait for ever, and the lease of its export would be renewed for ever."""
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        return super().wait(self._limited(gen), *args, **kwargs)
+
+    def _limited(self, gen: PQGen[RV]) -> PQGen[RV]:
+        deadline = time.monotonic() + _SILENCE_SECONDS
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready == waiting.Ready.NONE and time.monotonic() > deadline:
+                    self.close()
+                    raise psycopg.OperationalError(f"Postgres did not answer for {_SILENCE_SECONDS} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: RV = end.value
+            return result
 
 
 @dataclass(frozen=True)
@@ -62,7 +90,7 @@ class Database:
                     "database.dsn is not a connection string",
                     hint="Write a URI (postgresql://user@host/datastore) or keywords (host=... dbname=...).",
                 ) from None
-            connection = psycopg.connect(parameters, autocommit=True)
+            connection: Connection = _LimitedConnection.connect(parameters, autocommit=True)
             try:
                 connection.execute(query("session_settings"))
             except BaseException:

@@ -186,7 +186,7 @@ def test_an_error_in_the_middle_of_a_copy_is_an_error(bench: Bench) -> None:
 
 
 def test_settings_of_ckans_read_role_show_in_the_bytes(bench: Bench) -> None:
-    bench.writer.execute("CREATE TABLE times (_id int, t timestamptz, d date, i interval, f float8, b bytea)")
+    bench.writer.execute("CREATE TABLE times (_id int NOT NULL, t timestamptz, d date, i interval, f float8, b bytea)")
     bench.writer.execute(
         "INSERT INTO times VALUES (1, '2024-01-02 03:04:05+00', '2024-01-02', '1 day 2 hours', 0.1::float4, 'ab')"
     )
