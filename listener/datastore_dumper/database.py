@@ -110,40 +110,48 @@ def database_errors() -> Iterator[None]:
 
 def explain(error: psycopg.Error) -> DumperError:
     """The error of ours that says what can be done about one of the driver's."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = _first_line(error)
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        return _explain_connecting(text)
+    hint = error.diag.message_hint or ""
     if isinstance(error, errors.InvalidSchemaName | errors.UndefinedTable | errors.UndefinedFunction):
         if "datastore_dumper" in text:
             return ConfigError(
                 f"The DataStore database does not have our tables and functions: {text}",
                 hint="Run `datastore-dumper install` (or `install --print` for a DBA) on the database of database.dsn.",
             )
-        return DumperError(f"Postgres: {text}")
+        return DumperError(f"Postgres: {text}", hint=hint)
     if isinstance(error, errors.InsufficientPrivilege):
         return PermissionDeniedError(
             f"Postgres refuses: {text}",
-            hint="Run `datastore-dumper install` with roles.daemon set to the role of database.dsn; it grants what is needed.",
+            hint=hint
+            or "Run `datastore-dumper install` with roles.daemon set to database.dsn's role: it grants the rights.",
         )
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification) or (
-        error.sqlstate is None and "authentication failed" in str(error)
-    ):
-        return PermissionDeniedError(
-            f"Postgres does not let us in: {text}", hint="Check the user and password of database.dsn, and pg_hba.conf."
-        )
-    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
-        if "does not exist" in str(error):
-            return ConfigError(
-                f"Postgres: {_last_line(error)}", hint="Check the database and user names in database.dsn."
-            )
-        return UnavailableError(
-            f"Postgres cannot be reached: {_last_line(error)}", hint="Check database.dsn and that the server runs."
-        )
-    if isinstance(error, errors.InvalidCatalogName):
-        return ConfigError(f"Postgres: {text}", hint="Check the database name in database.dsn.")
+    if isinstance(error, errors.UndefinedObject):
+        return ConfigError(f"Postgres: {text}", hint=hint)
     if isinstance(error, psycopg.OperationalError):
-        return UnavailableError(f"Postgres: {text}")
-    return DumperError(f"Postgres: {text}")
+        return UnavailableError(f"Postgres: {text}", hint=hint)
+    return DumperError(f"Postgres: {text}", hint=hint)
 
 
-def _last_line(error: psycopg.Error) -> str:
+def _explain_connecting(text: str) -> DumperError:
+    """libpq gives no SQLSTATE while connecting, only words."""
+    if "authentication failed" in text or "no password supplied" in text or "no pg_hba.conf entry" in text:
+        return PermissionDeniedError(
+            f"Postgres does not let us in: {text}",
+            hint="Check the user and password of database.dsn (or ~/.pgpass), and pg_hba.conf.",
+        )
+    if "permission denied for database" in text:
+        return PermissionDeniedError(
+            f"Postgres does not let us in: {text}", hint="GRANT CONNECT ON DATABASE to the role of database.dsn."
+        )
+    if "does not exist" in text:
+        return ConfigError(f"Postgres: {text}", hint="Check the database and user names in database.dsn.")
+    return UnavailableError(
+        f"Postgres cannot be reached: {text}", hint="Check host and port in database.dsn, and that the server runs."
+    )
+
+
+def _first_line(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import errors, sql
 
 from datastore_dumper.database import Connection, Database, database_errors
-from datastore_dumper.errors import DumperError, UnavailableError
+from datastore_dumper.errors import DumperError, PermissionDeniedError, UnavailableError
 from datastore_dumper.sqlfiles import query, read_sql, sql_directory
 
 
@@ -33,7 +33,10 @@ class InstallReport:
     """What `install` did. `failed` maps a resource id to why its table has no triggers yet."""
 
     notices: tuple[str, ...]
+    tables: int
+    """DataStore tables in the database."""
     attached: int
+    """Of them, how many were given triggers now."""
     failed: dict[str, str]
 
 
@@ -104,11 +107,12 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
     waited for: the daemon's reconciler attaches it later.
     """
     notices: list[str] = []
-    with _lock_errors(), database.connect("install") as connection:
+    with _installer_errors(), database.connect("install") as connection:
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
-    return InstallReport(tuple(notice for notice in notices if "datastore_dumper" in notice), attached, failed)
+        (tables,) = connection.execute(query("count_tables")).fetchone() or (0,)
+    return InstallReport(tuple(notice for notice in notices if "datastore_dumper" in notice), tables, attached, failed)
 
 
 def attach_missing(
@@ -134,7 +138,7 @@ def attach_missing(
 def uninstall(database: Database) -> tuple[str, ...]:
     """Remove triggers, schema, event triggers, grants and our own role. Returns the server's notices."""
     notices: list[str] = []
-    with _lock_errors(), database.connect("uninstall") as connection:
+    with _installer_errors(), database.connect("uninstall") as connection:
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         if connection.execute(query("schema_exists")).fetchone() is not None:
             for (relid,) in connection.execute(query("attached_tables")).fetchall():
@@ -161,16 +165,22 @@ def require_installed(connection: Connection) -> None:
 
 
 @contextmanager
-def _lock_errors() -> Iterator[None]:
-    """`database_errors`, and what to do about somebody who holds a lock."""
-    with database_errors():
-        try:
-            yield
-        except errors.LockNotAvailable as error:
-            raise UnavailableError(
-                f"Somebody is using what must be replaced: {_reason(error)}",
-                hint="Stop the daemon or wait until its exports are done, and run it again; that is safe at any point.",
-            ) from error
+def _installer_errors() -> Iterator[None]:
+    """`database_errors`, and what somebody who installs can do about a lock that is held and a right that is missing."""
+    try:
+        with database_errors():
+            try:
+                yield
+            except errors.LockNotAvailable as error:
+                raise UnavailableError(
+                    f"Somebody is using what must be replaced: {_reason(error)}",
+                    hint="Stop the daemon or wait until its exports are done, and run it again; that is safe at any point.",
+                ) from error
+    except PermissionDeniedError as error:
+        raise PermissionDeniedError(
+            error.message,
+            hint="Connect with --dsn as a superuser, as CKAN's write role, or as whoever installed it first.",
+        ) from error
 
 
 def _once(name: str, text: str) -> sql.Composed:

@@ -4,6 +4,10 @@ DO $$
 DECLARE
     daemon text := (SELECT value FROM datastore_dumper.setting WHERE name = 'daemon_role');
 BEGIN
+    IF daemon IS NOT NULL AND NOT has_database_privilege(daemon, current_database(), 'CONNECT') THEN
+        RAISE WARNING 'datastore_dumper: role % may not connect to this database: GRANT CONNECT ON DATABASE % TO %',
+            daemon, quote_ident(current_database()), quote_ident(daemon);
+    END IF;
     IF daemon IS NULL OR has_schema_privilege(daemon, 'public', 'USAGE') THEN
         RETURN;
     END IF;

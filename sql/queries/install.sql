@@ -17,6 +17,9 @@ SELECT DISTINCT t.tgrelid::oid
 FROM pg_catalog.pg_trigger AS t
 JOIN datastore_dumper.expected_trigger AS e ON e.tgname = t.tgname;
 
+-- name: count_tables
+SELECT count(*) FROM datastore_dumper.datastore_table;
+
 -- name: attach
 SELECT datastore_dumper.attach(%(relid)s);
 

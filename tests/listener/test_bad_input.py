@@ -114,7 +114,7 @@ def test_no_right_to_install(dumper: Dumper) -> None:
 
 def test_a_role_to_install_for_that_does_not_exist(dumper: Dumper) -> None:
     path = dumper.write_config(database={"dsn": dumper.database.dsn}, roles={"daemon": "nobody_we_know"})
-    assert_explained(run(path, "install"), EXIT_FAILURE, 'role "nobody_we_know"', "daemon_role")
+    assert_explained(run(path, "install"), EXIT_CONFIG, 'role "nobody_we_know"', "daemon_role", "Create it first")
 
 
 def test_a_directory_that_is_not_there(installed: Dumper, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -11,13 +12,14 @@ from rich.progress import Progress
 from datastore_dumper import install as installation
 from datastore_dumper.cli.options import config_option, database_of, read_config
 from datastore_dumper.config import Config
+from datastore_dumper.config.environ_source import INSTALL_DSN_VARIABLE
 from datastore_dumper.database import Database
-from datastore_dumper.errors import EXIT_FAILURE
+from datastore_dumper.errors import EXIT_FAILURE, ConfigError
 from datastore_dumper.install import Roles
 
 _dsn_option = click.option(
     "--dsn",
-    envvar="DATASTORE_DUMPER_INSTALL_DSN",
+    envvar=INSTALL_DSN_VARIABLE,
     show_envvar=True,
     help="Connect with this, as a superuser or as CKAN's write role, instead of database.dsn. Passwords are better left to "
     "the environment variable or ~/.pgpass: a command line is visible to others.",
@@ -41,7 +43,7 @@ def install(
     print_only: bool,
 ) -> int:
     """Install or upgrade tables, functions and triggers in the DataStore database. Safe to run again."""
-    config = read_config(config_path) if config_path is not None or (dsn is None and not print_only) else None
+    config = _read(config_path, dsn) if (dsn is None and not print_only) or config_path is not None else None
     roles = Roles(
         daemon_role or (config.roles.daemon if config else None) or "",
         ckan_write_role or (config.roles.ckan_write if config else None) or "",
@@ -60,7 +62,13 @@ def install(
         click.echo(f"Note: {notice}", err=True)
     for resource_id, reason in report.failed.items():
         click.echo(f"No triggers yet on {resource_id}: {reason}", err=True)
-    click.echo(f"Installed. Tables given triggers: {report.attached}.")
+    if not roles.daemon:
+        click.echo("Note: no role was named for the daemon (--daemon-role): only who installed can run it.", err=True)
+    if not roles.ckan_read:
+        click.echo("Note: no read role was named (--ckan-read-role): CKAN cannot look files up.", err=True)
+    if not report.tables:
+        click.echo("Note: this database has no DataStore tables. Is it the one of ckan.datastore.write_url?", err=True)
+    click.echo(f"Installed. DataStore tables: {report.tables}, newly given triggers: {report.attached}.")
     return EXIT_FAILURE if report.failed else 0
 
 
@@ -73,10 +81,16 @@ def uninstall(config_path: Path | None, dsn: str | None, print_only: bool) -> No
     if print_only:
         click.echo(installation.printed_uninstall_script(), nl=False)
         return
-    config = read_config(config_path) if config_path is not None or dsn is None else None
+    config = _read(config_path, dsn) if dsn is None or config_path is not None else None
     for notice in installation.uninstall(_database(config, dsn)):
         click.echo(f"Note: {notice}", err=True)
     click.echo("Uninstalled.")
+
+
+def _read(config_path: Path | None, dsn: str | None) -> Config:
+    if config_path is None and dsn is None and not any(name.startswith("DATASTORE_DUMPER_") for name in os.environ):
+        raise ConfigError("No database was named", hint="Give --dsn, or --config with a file that has database.dsn.")
+    return read_config(config_path)
 
 
 def _database(config: Config | None, dsn: str | None) -> Database:

@@ -11,6 +11,7 @@ import click
 from datastore_dumper.config import Config, load_config
 from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.database import Database
+from datastore_dumper.errors import ConfigError
 
 config_option = click.option(
     "-c",
@@ -25,7 +26,12 @@ config_option = click.option(
 
 def read_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
     """The configuration of this process. Raises `ConfigError`."""
-    return load_config(path, os.environ, overrides or {})
+    try:
+        return load_config(path, os.environ, overrides or {})
+    except ConfigError as error:
+        if path is not None or error.hint:
+            raise
+        raise ConfigError(error.message, hint="No configuration file was named: see --config.") from error
 
 
 def database_of(config: Config) -> Database:

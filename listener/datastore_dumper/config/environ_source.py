@@ -13,6 +13,9 @@ from datastore_dumper.config.suggest import closest
 CONFIG_FILE_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 """Names the configuration file. Read by the command line, and no setting: a file cannot say where it is."""
 
+INSTALL_DSN_VARIABLE = VARIABLE_PREFIX + "INSTALL_DSN"
+"""Whom `install` connects as. No setting either: the daemon must not have it."""
+
 # Kubernetes puts these into every pod beside a service named datastore-dumper
 # (Kubernetes documentation, "Service", section "Environment variables").
 _SERVICE_LINK = re.compile(
@@ -37,7 +40,7 @@ def read_environment(environ: Mapping[str, str], problems: list[Problem]) -> Lay
     by_variable = {setting.variable: setting for setting in settings().values()}
     given: dict[Path, Given] = {}
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(VARIABLE_PREFIX) or variable == CONFIG_FILE_VARIABLE:
+        if not variable.startswith(VARIABLE_PREFIX) or variable in (CONFIG_FILE_VARIABLE, INSTALL_DSN_VARIABLE):
             continue
         origin = f"environment variable {one_line(variable)}"
         setting = by_variable.get(variable)

@@ -141,7 +141,7 @@ def disk_errors(directory: Path, what: str, *, writing: bool = False) -> Iterato
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise PermissionDeniedError(
                 message,
-                hint=f"Give {error.filename or directory} to the user or a group of the process "
+                hint=f"Give {directory} to the user or a group of the process "
                 f"(uid {os.geteuid()}), or mount it writable.",
             ) from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
