@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.support.installation",
     "tests.support.daemon",
     "tests.support.exporting",
+    "tests.support.standby",
 ]

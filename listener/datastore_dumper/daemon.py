@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from datastore_dumper.look import look
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.reconcile import reconcile
+from datastore_dumper.source import Standby
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import watch
@@ -48,6 +50,7 @@ class Daemon:
     def __init__(self, config: Config, database: Database, storage: Storage) -> None:
         self._config = config
         self._database = database
+        self._standby = _standby(config)
         self._storage = storage
         self._settings = work_settings(config)
         self._compats = {each.name: str(each.format.compat(self._settings.compat)) for each in self._settings.formats}
@@ -57,7 +60,7 @@ class Daemon:
         self._abandon = threading.Event()  # running exports shall break off
         self._finished = threading.Event()  # no export runs any more, and none will
         self._bell = Bell()
-        self._processes = SegmentProcesses(database, config.export.workers)
+        self._processes = SegmentProcesses(config.export.workers)
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
         self._running: dict[int, tuple[Pending, Future[bool]]] = {}
@@ -68,6 +71,8 @@ class Daemon:
         """Raise `DumperError` if database, schema or storage are not what the daemon needs."""
         with self._database.connect("check") as connection:
             require_installed(connection)
+            if self._standby is not None:
+                self._standby.check(connection)
         for note in self._storage.check():
             log.warning("storage_limited", note=note)
 
@@ -85,7 +90,7 @@ class Daemon:
             supervisor.start("listen", lambda: listen(self._database, self._bell, supervisor.stop))
             supervisor.start("renew leases", self._renew_leases)
             supervisor.start("keep house", self._keep_house)
-            supervisor.start("watch", lambda: watch(self._database, self._finished, lambda: bool(self._running)))
+            self._start_watchdogs(lambda: bool(self._running))
             supervisor.start("look", lambda: self._look_and_submit(pool, spool))
             # In slices: a wait without end would not let Python run signal handlers everywhere.
             while not supervisor.stop.wait(1):
@@ -112,7 +117,7 @@ class Daemon:
             database_errors(),
         ):
             supervisor.start("renew leases", self._renew_leases)
-            supervisor.start("watch", lambda: watch(self._database, self._finished, lambda: True))
+            self._start_watchdogs(lambda: True)
             self._reconcile(connection)
             try:
                 while not supervisor.stop.is_set():
@@ -179,7 +184,14 @@ class Daemon:
         worker: Worker | None = getattr(self._local, "worker", None)
         if worker is None:
             worker = self._local.worker = Worker(
-                self._database, self._storage, self._leases, self._settings, self._processes, spool, self._abandon
+                self._database,
+                self._standby,
+                self._storage,
+                self._leases,
+                self._settings,
+                self._processes,
+                spool,
+                self._abandon,
             )
             self._workers.append(worker)
         return worker
@@ -224,6 +236,11 @@ class Daemon:
             retain_seconds=self._settings.retain_seconds,
         )
 
+    def _start_watchdogs(self, is_exporting: Callable[[], bool]) -> None:
+        self._supervisor.start("watch", lambda: watch(self._database, self._finished, is_exporting))
+        if (standby := self._standby) is not None:
+            self._supervisor.start("watch standby", lambda: standby.watch(self._finished))
+
     def _finish_or_abandon(self) -> None:
         """Let running exports finish within the timeout, then break them off: their tables are due for the next daemon."""
         timer = threading.Timer(self._config.shutdown_timeout_seconds, self._abandon.set)
@@ -252,6 +269,14 @@ def work_settings(config: Config) -> WorkSettings:
         retry_max_seconds=config.export.retry_max_seconds,
         retain_seconds=config.storage.link_expiry_seconds + config.storage.grace_seconds,
     )
+
+
+def _standby(config: Config) -> Standby | None:
+    dsn = config.database.replica_dsn
+    if dsn is None:
+        return None
+    database = Database(dsn.get_secret_value(), config.database.connect_timeout_seconds)
+    return Standby(database, config.database.replica_wait_seconds)
 
 
 def _owner_name() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,20 +48,32 @@ class TableState:
     timeline: int
     generated_at: datetime
     estimated_rows: int
+    on_standby: bool = False
 
 
 @contextmanager
-def hold_snapshot(connection: Connection, relid: int) -> Iterator[TableState]:
-    """Take a snapshot and keep it. Raises `TableChangedError` if the table is gone."""
+def hold_snapshot(connection: Connection, relid: int, primary: Connection | None = None) -> Iterator[TableState]:
+    """Take a snapshot and keep it. Raises `TableChangedError` if the table is gone.
+
+    `primary` is given if `connection` is to a standby. There the holder keeps no lock on anything: replay waits for readers
+    (VACUUM shortens our own tables, too, and on the primary it would give way).
+    """
     filenode = _filenode(connection, relid)
     connection.execute(query("begin_snapshot"))
     try:
-        state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
-        if state is None or filenode is None:
-            raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
-        resource_id, snapshot_name, snapshot, lsn, timeline, signature, generated_at, estimated_rows = state
-        columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
-        changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
+        exported = connection.execute(query("export_snapshot")).fetchone()
+        assert exported is not None, "one row"
+        snapshot_name, snapshot = exported
+        position = (primary or connection).execute(query("wal_position")).fetchone()
+        assert position is not None, "one row"
+        lsn, timeline = position
+        with connection.transaction(force_rollback=True) if primary else nullcontext():
+            state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
+            if state is None or filenode is None:
+                raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
+            resource_id, signature, generated_at, estimated_rows = state
+            columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
+            changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         yield TableState(
             relid=relid,
             table=Table(resource_id, columns),
@@ -74,6 +86,7 @@ def hold_snapshot(connection: Connection, relid: int) -> Iterator[TableState]:
             timeline=timeline,
             generated_at=generated_at,
             estimated_rows=estimated_rows,
+            on_standby=primary is not None,
         )
     finally:
         _roll_back(connection)
@@ -260,7 +273,12 @@ def _filenode(connection: Connection, relid: int) -> int | None:
 def _roll_back(connection: Connection) -> None:
     """End the transaction, unless the connection broke: then there is none, and the error under way tells more."""
     if not connection.closed and not connection.broken:
-        connection.execute("ROLLBACK")
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.OperationalError:
+            # The server ended the session while it was idle. It was not needed any more, or the error under way tells.
+            if not connection.broken:
+                raise
 
 
 def _reason(error: psycopg.Error) -> str:

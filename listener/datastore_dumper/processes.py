@@ -1,7 +1,8 @@
 """Worker processes that export segments: Postgres formats in its backends, and these keep up with several at once.
 
-They are spawned, not forked, and hold two connections each. A process does what it is told and returns; which segments
-there are, and in what order they are wanted, is `segments`' business. They end with the daemon, however it ends.
+They are spawned, not forked, and hold two connections to each server that is read. A process does what it is told and
+returns; which segments there are, and in what order they are wanted, is `segments`' business. They end with the daemon,
+however it ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from datastore_dumper.spool import SegmentFile
 class SegmentTask:
     """One segment to export into a new file at `path`."""
 
+    database: Database
+    """Where the snapshot is."""
     state: TableState
     format_name: str
     compat: Compat
@@ -42,9 +45,8 @@ class SegmentTask:
 class SegmentProcesses:
     """At most `count` processes, started when they are first needed; those that died are replaced at the next task."""
 
-    def __init__(self, database: Database, count: int) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
-        self._database = database
         self._pool: ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -72,7 +74,6 @@ class SegmentProcesses:
             self.count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(self._database,),
         )
 
 
@@ -86,14 +87,11 @@ def result_of(future: Future[SegmentFile]) -> SegmentFile:
 
 # What follows runs in the worker processes.
 
-_database: Database
-_connections: dict[str, Connection] = {}
+_connections: dict[tuple[Database, str], Connection] = {}
 _never = threading.Event()
 
 
-def _begin(database: Database) -> None:
-    global _database
-    _database = database
+def _begin() -> None:
     # The terminal and systemd signal the whole group; the daemon decides when its processes stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -110,8 +108,8 @@ def _end_with_parent() -> None:
 def _export(task: SegmentTask) -> SegmentFile:
     try:
         reader = SegmentReader(
-            connection=_connection("segment"),
-            witness=_connection("witness"),
+            connection=_connection(task.database, "segment"),
+            witness=_connection(task.database, "witness"),
             state=task.state,
             compat=task.compat,
             settings=task.settings,
@@ -120,13 +118,14 @@ def _export(task: SegmentTask) -> SegmentFile:
         )
         return reader.export(file_format(task.format_name).format, task.part, task.path, lambda rows: None)
     finally:
-        for purpose, connection in list(_connections.items()):
+        for key, connection in list(_connections.items()):
             if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.close()
-                del _connections[purpose]
+                del _connections[key]
 
 
-def _connection(purpose: str) -> Connection:
-    if purpose not in _connections:
-        _connections[purpose] = _database.connect(purpose)
-    return _connections[purpose]
+def _connection(database: Database, purpose: str) -> Connection:
+    key = database, purpose
+    if key not in _connections:
+        _connections[key] = database.connect(purpose)
+    return _connections[key]

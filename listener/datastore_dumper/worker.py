@@ -5,10 +5,11 @@ Which tables are due is not decided here, nor what happens after an error beyond
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from datastore_dumper.plan import Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask
 from datastore_dumper.publish import announce, publish, published_files
 from datastore_dumper.segments import SegmentSource
+from datastore_dumper.source import Standby, StandbyUnusableError, require_shown_by_primary
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import cancel_segments
@@ -50,11 +52,13 @@ class WorkSettings:
 
 
 class Worker:
-    """Exports and publishes tables, one at a time, over three connections of its own, opened when needed."""
+    """Exports and publishes tables, one at a time, over connections of its own, opened when needed: three to the primary,
+    and three to the standby if there is one."""
 
     def __init__(
         self,
         database: Database,
+        standby: Standby | None,
         storage: Storage,
         leases: Leases,
         settings: WorkSettings,
@@ -63,13 +67,15 @@ class Worker:
         abandon: threading.Event,
     ) -> None:
         self._database = database
+        self._standby = standby
         self._storage = storage
         self._leases = leases
         self._settings = settings
         self._processes = processes
         self._spool = spool
         self._abandon = abandon
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[tuple[Database, str], Connection] = {}
+        self._numbers = itertools.count()  # of attempts, for the names of spool files
 
     def dump(self, relid: int) -> bool:
         """Make and publish the files of a table. False if it was somebody else's, or failed and is due again later.
@@ -132,17 +138,40 @@ class Worker:
             uploaded_bytes=made.uploaded_bytes,
             reused_bytes=made.reused_bytes,
             changes=len(made.state.changes),
+            source="standby" if made.state.on_standby else "primary",
             seconds=round(time.monotonic() - started, 3),
         )
         return True
 
     def _make(self, lease: Lease) -> Made:
         """Export every format from one snapshot, so that they all show the same state, and store the files."""
+        standby = self._standby
+        if standby is not None:
+            made = standby.first(
+                lambda: self._make_on_standby(standby, lease), self._connection("control"), lease.resource_id
+            )
+            if made is not None:
+                return made
+        return self._make_from(self._database, hold_snapshot(self._connection("holder"), lease.relid), lease)
+
+    def _make_on_standby(self, standby: Standby, lease: Lease) -> Made:
+        self._discard_broken_connections()
+        control = self._connection("control")
+        try:
+            holder, *_ = [self._connection(each, standby.database) for each in ("holder", "control", "segment")]
+        except DumperError as error:
+            raise StandbyUnusableError("standby_unavailable", error.message) from error
+        made = self._make_from(standby.database, standby.hold_snapshot(holder, control, lease, self._abandon), lease)
+        require_shown_by_primary(control, made.state)
+        return made
+
+    def _make_from(self, database: Database, snapshot: AbstractContextManager[TableState], lease: Lease) -> Made:
         control = self._connection("control")
         settings = self._reader_settings(control)
-        prefix = f"{lease.relid}-{lease.epoch}-"
+        prefix = f"{lease.relid}-{lease.epoch}-{next(self._numbers)}-"
+        lease.exported_rows = 0
         try:
-            with hold_snapshot(self._connection("holder"), lease.relid) as state:
+            with snapshot as state:
                 lease.expected_rows = state.estimated_rows * len({each.format for each in self._settings.formats})
                 assembly = Assembly(
                     lease=lease,
@@ -151,7 +180,9 @@ class Worker:
                     compat=self._settings.compat,
                     published=published_files(control, lease.resource_id),
                     announce=lambda key: announce(control, key),
-                    source=lambda format_, of, compat: self._source(lease, format_, of, compat, settings, prefix),
+                    source=lambda format_, of, compat: self._source(
+                        database, lease, format_, of, compat, settings, prefix
+                    ),
                     recipe=repr(settings),
                     segment_bytes=self._settings.segment_bytes,
                     window=self._processes.count + 1,
@@ -163,6 +194,7 @@ class Worker:
 
     def _source(
         self,
+        database: Database,
         lease: Lease,
         format_: Format,
         state: TableState,
@@ -170,7 +202,7 @@ class Worker:
         settings: tuple[tuple[str, str], ...],
         prefix: str,
     ) -> SegmentSource:
-        control = self._connection("control")
+        witness = self._connection("control", database)
         done = lease.exported_rows
 
         def progress(rows: int, *, final: bool) -> None:
@@ -182,8 +214,8 @@ class Worker:
 
         return SegmentSource(
             reader=SegmentReader(
-                connection=self._connection("segment"),
-                witness=control,
+                connection=self._connection("segment", database),
+                witness=witness,
                 state=state,
                 compat=compat,
                 settings=settings,
@@ -192,6 +224,7 @@ class Worker:
             ),
             processes=self._processes,
             task=SegmentTask(
+                database,
                 state,
                 format_.name,
                 compat,
@@ -204,7 +237,7 @@ class Worker:
             prefix=f"{prefix}{format_.name}-",
             progress=progress,
             abandon=self._abandon,
-            cancel=lambda: cancel_segments(control, lease.relid),
+            cancel=lambda: _cancel(witness, lease.relid),
             target_bytes=self._settings.segment_bytes,
         )
 
@@ -239,16 +272,27 @@ class Worker:
         self._discard_broken_connections()
         release(self._connection("control"), lease, error=message, retry_seconds=retry_seconds)
 
-    def _connection(self, purpose: str) -> Connection:
-        connection = self._connections.get(purpose)
+    def _connection(self, purpose: str, database: Database | None = None) -> Connection:
+        """Ours for that purpose, to the primary unless said otherwise."""
+        key = database or self._database, purpose
+        connection = self._connections.get(key)
         if connection is None or connection.closed:
-            connection = self._connections[purpose] = self._database.connect(purpose)
+            connection = self._connections[key] = key[0].connect(purpose)
         return connection
 
     def _discard_broken_connections(self) -> None:
         """A connection that is not idle after an export is in a state nobody meant: open another next time."""
-        for purpose, connection in list(self._connections.items()):
+        for key, connection in list(self._connections.items()):
             if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 with suppress(psycopg.Error):
                     connection.close()
-                del self._connections[purpose]
+                del self._connections[key]
+
+
+def _cancel(connection: Connection, relid: int) -> None:
+    try:
+        cancel_segments(connection, relid)
+    except psycopg.OperationalError:
+        # What breaks the export off is probably the same: the server is gone, and its COPYs go too.
+        if not connection.broken:
+            raise

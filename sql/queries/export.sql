@@ -7,14 +7,24 @@ SELECT pg_catalog.pg_relation_filenode(%(relid)s);
 -- name: begin_snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
+-- name: export_snapshot
+-- The transaction's first statement, which takes the snapshot. On a standby its text lacks the transactions that were in
+-- progress: Postgres keeps those of the primary elsewhere. So nothing is decided by it.
+SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_snapshot()::text;
+
+-- name: wal_position
+-- On the primary, after the snapshot was taken: whatever the snapshot shows was committed before this position. The
+-- position of a standby's replay would not do: a commit is visible there before the position moves past it. The timeline
+-- is taken from the name of the WAL file because pg_control_checkpoint() still has the old one after a promotion.
+SELECT
+    lsn::text,
+    ('x' || left(pg_catalog.pg_walfile_name(lsn), 8))::bit(32)::integer AS timeline
+FROM pg_catalog.pg_current_wal_insert_lsn() AS lsn;
+
 -- name: table_state
 -- generated_at is when the transaction began: every commit before it is in the snapshot.
 SELECT
     t.resource_id,
-    pg_catalog.pg_export_snapshot() AS snapshot_name,
-    pg_catalog.pg_current_snapshot()::text AS snapshot,
-    pg_catalog.pg_current_wal_insert_lsn()::text AS lsn,
-    (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) AS timeline,
     datastore_dumper.signature(t.relid) AS signature,
     pg_catalog.transaction_timestamp() AS generated_at,
     greatest((SELECT reltuples FROM pg_catalog.pg_class WHERE oid = t.relid), 0)::bigint AS estimated_rows

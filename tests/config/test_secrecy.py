@@ -90,7 +90,8 @@ def test_any_text(where: str, setting: Setting, before: str, after: str, tmp_pat
 def test_loaded_configuration_shows_none(tmp_path: Path) -> None:
     file = tmp_path / "dumper.yaml"
     values = valid_values() | {s.path: f'"{SECRET}"' for s in SECRETS}
-    values["database", "dsn"] = f'"postgresql://u:{SECRET}@h/d"'
+    for name in ("dsn", "replica_dsn"):
+        values["database", name] = f'"postgresql://u:{SECRET}@h/d"'
     file.write_text(render(values).text, encoding="utf-8")
     loaded = load(file, {})
     assert loaded.config.database.dsn.get_secret_value() == f"postgresql://u:{SECRET}@h/d"
@@ -101,6 +102,7 @@ def test_loaded_configuration_shows_none(tmp_path: Path) -> None:
 def test_every_secret_is_typed_as_one() -> None:
     assert {setting.name for setting in SECRETS} == {
         "database.dsn",
+        "database.replica_dsn",
         "storage.s3.secret_key",
         "storage.s3.session_token",
     }

@@ -47,7 +47,7 @@ class Section(BaseModel):
 
 
 class DatabaseConfig(Section):
-    """The DataStore's database, on the primary."""
+    """The DataStore's database, on the primary, and a standby that exports may read."""
 
     dsn: Dsn = Field(
         description="How to connect: a libpq URI or keywords. With a password in it, better kept in dsn_file.",
@@ -60,6 +60,25 @@ class DatabaseConfig(Section):
     )
     connect_timeout_seconds: int = Field(
         default=10, ge=1, le=600, description="How long one attempt to connect may take."
+    )
+    replica_dsn: Dsn | None = Field(
+        default=None,
+        description=(
+            "How to connect to the same database on one streaming standby of the primary. Exports then read there, and on "
+            "the primary when the standby will not do. Not a balanced endpoint: an export's sessions must meet on one server."
+        ),
+        examples=["postgresql://datastore_dumper@standby/datastore_default"],
+    )
+    replica_dsn_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds that connection string, instead of replica_dsn. A bare name is a systemd credential.",
+        examples=["/etc/datastore-dumper/replica-dsn"],
+    )
+    replica_wait_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=600,
+        description="How long an export waits for the standby to catch up before it reads the primary.",
     )
 
 

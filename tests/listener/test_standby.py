@@ -1,0 +1,288 @@
+"""Exports that read a real streaming standby: what it must show before, and what happens when it does not or is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore_dumper.config import load_config
+from datastore_dumper.database import Connection, Database
+from datastore_dumper.export import hold_snapshot
+from datastore_dumper.install import install
+from datastore_dumper.source import StandbyAheadError, require_shown_by_primary
+from tests.support.daemon import DaemonProcess, Dumper
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+from tests.support.postgres import ScratchDatabase
+from tests.support.standby import StandbyServer
+from tests.support.waiting import eventually
+
+ROWS = 150_000
+SEGMENTS = {"segment_bytes": 256 * 1024, "workers": 2}
+
+
+@pytest.fixture
+def database(replicated_database: ScratchDatabase) -> ScratchDatabase:
+    """The `dumper` of these tests is one for the primary."""
+    return replicated_database
+
+
+@pytest.fixture
+def writer(dumper: Dumper) -> Iterator[Connection]:
+    """A connection of CKAN's write role to a DataStore with a table t of three rows."""
+    install(handle(dumper.database), ROLES)
+    with dumper.database.connect("ckan_write") as connection:
+        create_table(connection, "t", {"a": "text"})
+        connection.execute("INSERT INTO t (a) VALUES ('x'), (NULL), ('quo\"te')")
+        yield connection
+
+
+@pytest.fixture
+def standby(dumper: Dumper, writer: Connection, standby_server: StandbyServer) -> StandbyServer:
+    """A standby that has caught up, and that the dumper's configuration names."""
+    standby_server.caught_up(writer)
+    dumper.settings["database"]["replica_dsn"] = standby_server.dsn(dumper.database.name, "dumper")
+    return standby_server
+
+
+def expected(connection: Connection) -> bytes:
+    with connection.cursor().copy("COPY (SELECT _id, a FROM t ORDER BY _id) TO STDOUT csv") as copy:
+        return b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
+
+
+def fill(writer: Connection) -> None:
+    """About nine segments."""
+    writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
+    writer.execute("INSERT INTO t (a) SELECT 'row ' || i FROM generate_series(1, %s) i", [ROWS])
+
+
+def is_fresh(dumper: Dumper) -> bool:
+    with dumper.database.connect("ckan_read") as reader:
+        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')").fetchone()
+        return bool(row and row[0])
+
+
+def status(dumper: Dumper) -> tuple[Any, ...]:
+    with dumper.database.connect() as admin:
+        row = admin.execute(
+            "SELECT rows, lsn, timeline, generated_at FROM datastore_dumper.dump_status WHERE format = 'csv'"
+        ).fetchone()
+    assert row is not None
+    return row
+
+
+def segment_is_running(standby: StandbyServer, dumper: Dumper) -> bool:
+    with standby.connect(dumper.database.name) as admin:
+        return (
+            admin.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+                "AND application_name = 'datastore-dumper segment' AND query LIKE 'COPY%%'"
+            ).fetchone()
+            is not None
+        )
+
+
+def pause_replay(standby: StandbyServer) -> None:
+    with standby.connect() as admin:
+        admin.execute("SELECT pg_wal_replay_pause()")
+        eventually(lambda: admin.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
+
+
+def resume_replay(standby: StandbyServer) -> None:
+    with standby.connect() as admin:
+        admin.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_exports_read_the_standby(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """Inline and in worker processes; first as a whole, then what changed."""
+    with dumper.running(export=SEGMENTS) as daemon:
+        daemon.wait_for("published", source="standby", rows=3)
+        assert dumper.file("t") == expected(writer)
+        fill(writer)
+        daemon.wait_for("published", source="standby", rows=ROWS + 3)
+        assert dumper.file("t") == expected(writer)
+        writer.execute("UPDATE t SET a = 'changed' WHERE _id = 70000")
+        event = daemon.wait_for("published", 3, source="standby")
+        assert event["reused_bytes"] > event["read_bytes"] > 0
+        assert dumper.file("t") == expected(writer)
+        assert dumper.file("t", "csv-bom") == b"\xef\xbb\xbf" + expected(writer)
+        assert is_fresh(dumper)
+        assert daemon.all("published", source="primary") == []
+    with dumper.database.connect() as admin:
+        assert admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone() == (0,)
+        # As on the primary: no commit that the file shows is later than the position, none before the time is missing.
+        assert admin.execute(
+            "SELECT lsn <= pg_current_wal_insert_lsn() AND timeline = 1 AND generated_at < published_at "
+            "FROM datastore_dumper.dump_status WHERE format = 'csv'"
+        ).fetchone() == (True,)
+
+
+def test_a_standby_that_lags_is_waited_for(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    pause_replay(standby)
+    with dumper.running(database={"replica_wait_seconds": 30}) as daemon:
+        with dumper.database.connect() as admin:
+            eventually(
+                lambda: (
+                    admin.execute(
+                        "SELECT count(*) FROM datastore_dumper.resource WHERE exporting_since IS NOT NULL"
+                    ).fetchone()
+                    == (1,)
+                ),
+                timeout=20,
+            )
+        assert daemon.all("published") == []
+        resume_replay(standby)
+        daemon.wait_for("published", source="standby", rows=3)
+        assert dumper.file("t") == expected(writer)
+
+
+def test_a_standby_that_stays_behind_never_publishes_an_older_state(
+    dumper: Dumper, writer: Connection, standby: StandbyServer
+) -> None:
+    """Not even of the state before the published one, whose change rows it still shows."""
+    with dumper.running(database={"replica_wait_seconds": 0.3}) as daemon:
+        daemon.wait_for("published", source="standby", rows=3)
+        before = status(dumper)
+        pause_replay(standby)
+        writer.execute("INSERT INTO t (a) VALUES ('later')")
+        assert "behind" in daemon.wait_for("standby_behind", resource_id="t")["error"]
+        daemon.wait_for("published", source="primary", rows=4)
+        assert dumper.file("t") == expected(writer)
+        for number in range(3):
+            writer.execute("INSERT INTO t (a) VALUES ('later still')")
+            daemon.wait_for("published", number + 2, source="primary")
+            assert dumper.file("t") == expected(writer)
+        assert status(dumper)[1:] > before[1:]
+        assert len(daemon.all("standby_behind")) == 1  # it is not waited for every time
+        resume_replay(standby)
+
+
+def test_truncate_is_replayed_without_delay_while_segments_run(
+    dumper: Dumper, writer: Connection, standby: StandbyServer
+) -> None:
+    """Nobody but our watchdog ends the COPY: this standby would wait for its readers for ten minutes."""
+    with dumper.running(export={**SEGMENTS, "segment_bytes": 64 * 1024 * 1024}) as daemon:
+        daemon.wait_for("published", source="standby", rows=3)
+        writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
+        # A reader that takes long over each row.
+        writer.execute("INSERT INTO t (a) SELECT repeat('x', 1000) FROM generate_series(1, 200000)")
+        eventually(lambda: segment_is_running(standby, dumper), timeout=30)
+        writer.execute("TRUNCATE t")
+        standby.caught_up(writer)
+        daemon.wait_for("gave_way")
+        eventually(lambda: is_fresh(dumper), timeout=30)
+        assert dumper.file("t") == b"_id,a\r\n"
+        assert daemon.all("export_crashed") == []
+
+
+def test_a_reader_that_replay_ended_is_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """As the startup process ends it after max_standby_streaming_delay: first again on the standby, then the primary."""
+    fill(writer)
+    with dumper.running(export=SEGMENTS) as daemon, standby.connect(dumper.database.name) as admin:
+
+        def end_the_holder() -> bool:
+            return bool(
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name = 'datastore-dumper holder' AND state = 'idle in transaction'"
+                ).fetchall()
+            )
+
+        eventually(end_the_holder, timeout=30)
+        conflict = daemon.wait_for("standby_conflict", attempt=1)
+        assert conflict["sqlstate"] in ("57P01", "42704", "22023", "55000")
+        daemon.wait_for("published", rows=ROWS + 3)
+        assert dumper.file("t") == expected(writer)
+        assert daemon.all("export_failed") == []
+
+
+def test_a_standby_that_is_killed_is_replaced_by_the_primary(
+    dumper: Dumper, writer: Connection, standby: StandbyServer
+) -> None:
+    fill(writer)
+    with dumper.running(export=SEGMENTS) as daemon:
+        eventually(lambda: segment_is_running(standby, dumper), timeout=30)
+        os.kill(standby.process.pid, signal.SIGKILL)
+        daemon.wait_for("published", source="primary", rows=ROWS + 3)
+        assert dumper.file("t") == expected(writer)
+        assert daemon.all("standby_unavailable")
+        writer.execute("INSERT INTO t (a) VALUES ('later')")
+        daemon.wait_for("published", source="primary", rows=ROWS + 4)
+        assert dumper.file("t") == expected(writer)
+        assert daemon.all("export_failed") == []
+        assert daemon.process.poll() is None
+
+
+def test_a_promoted_standby_is_refused(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    with standby.connect(dumper.database.name) as promoted:
+        assert promoted.execute("SELECT pg_promote()").fetchone() == (True,)
+        promoted.execute("INSERT INTO t (a) VALUES ('of another history')")
+    with dumper.running() as daemon:
+        daemon.wait_for("published", source="primary", rows=3)
+        # At start, and again by the export.
+        assert "promoted" in daemon.wait_for("standby_refused", 2)["error"]
+        assert dumper.file("t") == expected(writer)
+
+
+def test_a_standby_that_was_never_there_costs_a_warning(dumper: Dumper, writer: Connection, tmp_path: Path) -> None:
+    with dumper.running(database={"replica_dsn": f"host={tmp_path} user=dumper dbname=x"}) as daemon:
+        daemon.wait_for("standby_unavailable")
+        daemon.wait_for("published", source="primary", rows=3)
+
+
+def test_a_standby_of_another_cluster_is_refused(
+    dumper: Dumper, writer: Connection, standby: StandbyServer, other_database: ScratchDatabase
+) -> None:
+    """Whatever its position in its own WAL: it never shows the claim."""
+    install(handle(other_database), ROLES)
+    with other_database.connect("ckan_write") as other:
+        create_table(other, "t", {"a": "text"})
+    config = dumper.write_config(
+        database={"dsn": other_database.dsn_for("dumper"), "replica_wait_seconds": 0.3},
+    )
+    with DaemonProcess.start(config) as daemon:
+        assert "another cluster" in daemon.wait_for("standby_refused", 2)["error"]
+        daemon.wait_for("published", source="primary", rows=0)
+
+
+def test_a_transaction_that_only_the_standby_shows_is_not_published(dumper: Dumper, writer: Connection) -> None:
+    """Between the commit record and the moment that the primary shows it; here from a change row that it never had."""
+    with handle(dumper.database, "dumper").connect("control") as control:
+        relid = control.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        with handle(dumper.database, "dumper").connect("holder") as holder, hold_snapshot(holder, relid) as state:
+            require_shown_by_primary(control, state)
+            with dumper.database.connect() as admin:
+                admin.execute("DELETE FROM datastore_dumper.change")
+            with pytest.raises(StandbyAheadError):
+                require_shown_by_primary(control, state)
+
+
+def test_the_holder_keeps_no_lock_on_the_standby(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """VACUUM of our own tables replays with ACCESS EXCLUSIVE locks, and would wait for an export to end."""
+    with (
+        handle(dumper.database, "dumper").connect("control") as primary,
+        Database(standby.dsn(dumper.database.name, "dumper")).connect("holder") as holder,
+        standby.connect(dumper.database.name) as admin,
+    ):
+        relid = primary.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        with hold_snapshot(holder, relid, primary) as state:
+            assert state.changes
+            locks = admin.execute(
+                "SELECT relation::regclass FROM pg_locks WHERE pid = %s AND locktype = 'relation'",
+                [holder.info.backend_pid],
+            ).fetchall()
+            assert locks == []
+
+
+def test_replica_dsn_may_come_from_a_file(dumper: Dumper, tmp_path: Path) -> None:
+    secret = tmp_path / "replica-dsn"
+    secret.write_text("host=standby dbname=d password=hunter2\n", encoding="utf-8")
+    config = load_config(dumper.write_config(database={"replica_dsn_file": str(secret)}), {})
+    assert config.database.replica_dsn is not None
+    assert config.database.replica_dsn.get_secret_value() == "host=standby dbname=d password=hunter2"
+    assert "hunter2" not in repr(config)
