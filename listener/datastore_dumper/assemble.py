@@ -246,7 +246,7 @@ class _Group:
 
     def _write(self, file_format: FileFormat, parts: Iterator[Part]) -> tuple[str, WrittenObject]:
         self._assembly.lease.require()
-        resource_id = self._assembly.lease.resource_id
+        resource_id = self._assembly.state.table.resource_id
         extension = file_format.format.extension
         key = object_key(resource_id, new_version(self._assembly.state.generated_at), extension)
         self._assembly.announce(key)
@@ -271,7 +271,8 @@ class _Group:
 
     def _is_same(self, published: PublishedFile, file: NewFile) -> bool:
         """Whether the published object has these very bytes, and is there."""
-        if (published.digest, published.compat) != (file.manifest.digest, file.compat):
+        of_this_table = published.relid == self._assembly.state.relid
+        if not of_this_table or (published.digest, published.compat) != (file.manifest.digest, file.compat):
             return False
         try:
             stored = self._assembly.storage.stat(published.key)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from datastore_dumper.errors import ExportError, GaveWayError
 from datastore_dumper.export import SegmentReader
@@ -27,6 +27,9 @@ _CUTS_AT_ONCE = 16  # boundaries looked up in one transaction
 _MIN_ROWS = 1 << BUCKET_BITS
 _SLACK = 1.5  # a segment that grew by no more than this stays one: boundaries that stay let equal bytes be noticed
 _GUESSED_ROW_BYTES = 200.0  # until the first segment tells
+
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -135,15 +138,19 @@ class SegmentSource:
         """The buckets where that many segments begin from `at` on, and where the next one would. `slack` times as long
         ones are let pass."""
         rows = max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
-        return self.reader.boundaries(at, part.last, rows, segments + 1)
+        return self._patiently(lambda: self.reader.boundaries(at, part.last, rows, segments + 1))
 
     def _inline(self, part: Fresh) -> SegmentFile:
+        return self._patiently(lambda: self._read(part))
+
+    def _patiently(self, read: Callable[[], T]) -> T:
+        """Try again after giving way, a few times."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self._read(part)
+                return read()
             except GaveWayError:
                 self._pause()
-        return self._read(part)
+        return read()
 
     def _read(self, part: Fresh) -> SegmentFile:
         path = self._new_path()
@@ -159,6 +166,7 @@ class SegmentSource:
 
     def _new_path(self) -> Path:
         self._number += 1
+        self.spool.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have taken it away
         return self.spool / f"{self.prefix}{self._number}"
 
     def _pause(self) -> None:
