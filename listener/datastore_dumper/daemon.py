@@ -161,7 +161,12 @@ class Daemon:
         return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
 
     def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path) -> None:
-        future = pool.submit(self._dump, pending.relid, spool)
+        try:
+            future = pool.submit(self._dump, pending.relid, spool)
+        except RuntimeError:
+            if self._supervisor.stop.is_set():
+                return  # the pool was shut down since we looked
+            raise
         self._running[pending.relid] = (pending, future)
 
         def done(future: Future[bool]) -> None:

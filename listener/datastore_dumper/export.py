@@ -209,11 +209,13 @@ def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
     if result.status != pq.ExecStatus.COPY_OUT:
         raise errors.error_from_result(result)
     finished = False
+    rows = 0
     try:
         while True:
             size, data = pgconn.get_copy_data(0)
             if size < 0:
                 break
+            rows += 1
             yield bytes(data)
         finished = True
         # The rows may end because of an error: the result that follows tells. The last result is always None.
@@ -221,6 +223,8 @@ def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
         for end in ends:
             if end.status == pq.ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(end)
+        if [end.command_tuples for end in ends] != [rows]:
+            raise psycopg.OperationalError(f"COPY ended after {rows} rows without saying that these are all")
     finally:
         if not finished and pgconn.status == pq.ConnStatus.OK:
             connection.cancel()

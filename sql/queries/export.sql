@@ -66,7 +66,9 @@ SELECT pg_catalog.pg_relation_filenode(%(relid)s) = %(filenode)s
 
 -- name: same_columns
 -- From another session while the lock is held, so that a column that was renamed or retyped since the snapshot shows.
-SELECT datastore_dumper.signature(%(relid)s) = %(signature)s;
+-- The table may also have become one that we leave to CKAN (row security, inheritance).
+SELECT datastore_dumper.signature(%(relid)s) = %(signature)s
+    AND EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = %(relid)s);
 
 -- name: boundaries
 -- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
