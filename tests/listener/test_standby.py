@@ -169,7 +169,7 @@ def test_truncate_is_replayed_without_delay_while_segments_run(
     with dumper.running(export={**SEGMENTS, "segment_bytes": 64 * 1024 * 1024}) as daemon:
         daemon.wait_for("published", source="standby", rows=3)
         writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
-        # A reader that takes long over each row.
+        # One segment of 200 MB, which takes longer than the grace.
         writer.execute("INSERT INTO t (a) SELECT repeat('x', 1000) FROM generate_series(1, 200000)")
         eventually(lambda: segment_is_running(standby, dumper), timeout=30)
         writer.execute("TRUNCATE t")
@@ -180,8 +180,26 @@ def test_truncate_is_replayed_without_delay_while_segments_run(
         assert daemon.all("export_crashed") == []
 
 
-def test_a_reader_that_replay_ended_is_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
-    """As the startup process ends it after max_standby_streaming_delay: first again on the standby, then the primary."""
+def test_readers_that_replay_ends_are_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """First on the standby again. Rows that a running export still sees are vacuumed away on the primary."""
+    create_table(writer, "other", {"a": "text"})
+    writer.execute("INSERT INTO other (a) SELECT i FROM generate_series(1, 1000) i")
+    fill(writer)
+    with standby.connect() as admin:
+        admin.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        admin.execute("SELECT pg_reload_conf()")
+    with dumper.running(export={**SEGMENTS, "segment_bytes": 64 * 1024}) as daemon:
+        eventually(lambda: segment_is_running(standby, dumper), timeout=30)
+        writer.execute("DELETE FROM other")
+        writer.execute("VACUUM other")
+        assert daemon.wait_for("standby_conflict", attempt=1)["sqlstate"] in ("40001", "42704", "22023", "55000")
+        daemon.wait_for("published", resource_id="t", rows=ROWS + 3)
+        assert dumper.file("t") == expected(writer)
+        assert daemon.all("export_failed") == []
+
+
+def test_a_holder_that_is_ended_is_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """Its snapshot is gone with it."""
     fill(writer)
     with dumper.running(export=SEGMENTS) as daemon, standby.connect(dumper.database.name) as admin:
 
