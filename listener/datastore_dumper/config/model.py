@@ -176,7 +176,7 @@ class ExportConfig(Section):
     )
     concurrency: int = Field(default=2, ge=1, le=64, description="How many tables are exported at once.")
     segment_bytes: int = Field(
-        default=32 * 1024 * 1024,
+        default=8 * 1024 * 1024,
         ge=64 * 1024,
         le=1024 * 1024 * 1024,
         description="About how long a segment is: what a change makes us read again, and what a table is locked for.",
