@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,26 @@ def segment_is_running(standby: StandbyServer, dumper: Dumper) -> bool:
             admin.execute(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
                 "AND application_name = 'datastore-dumper segment' AND query LIKE 'COPY%%'"
+            ).fetchone()
+            is not None
+        )
+
+
+@contextmanager
+def table_locked(dumper: Dumper) -> Iterator[None]:
+    """Nobody reads t, on the primary or the standby: exports that begin now go on until the end of the block."""
+    with dumper.database.connect() as admin, admin.transaction():
+        admin.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def holds_snapshot(standby: StandbyServer, dumper: Dumper) -> bool:
+    """Whether an export from the standby is under way."""
+    with standby.connect(dumper.database.name) as admin:
+        return (
+            admin.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction' "
+                "AND application_name = 'datastore-dumper holder'"
             ).fetchone()
             is not None
         )
@@ -180,28 +201,10 @@ def test_truncate_is_replayed_without_delay_while_segments_run(
         assert daemon.all("export_crashed") == []
 
 
-def test_readers_that_replay_ends_are_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
-    """First on the standby again. Rows that a running export still sees are vacuumed away on the primary."""
-    create_table(writer, "other", {"a": "text"})
-    writer.execute("INSERT INTO other (a) SELECT i FROM generate_series(1, 1000) i")
-    fill(writer)
-    with standby.connect() as admin:
-        admin.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
-        admin.execute("SELECT pg_reload_conf()")
-    with dumper.running(export={**SEGMENTS, "segment_bytes": 64 * 1024}) as daemon:
-        eventually(lambda: segment_is_running(standby, dumper), timeout=30)
-        writer.execute("DELETE FROM other")
-        writer.execute("VACUUM other")
-        assert daemon.wait_for("standby_conflict", attempt=1)["sqlstate"] in ("40001", "42704", "22023", "55000")
-        daemon.wait_for("published", resource_id="t", rows=ROWS + 3)
-        assert dumper.file("t") == expected(writer)
-        assert daemon.all("export_failed") == []
-
-
 def test_a_holder_that_is_ended_is_replaced(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
     """Its snapshot is gone with it."""
     fill(writer)
-    with dumper.running(export=SEGMENTS) as daemon, standby.connect(dumper.database.name) as admin:
+    with ExitStack() as running, standby.connect(dumper.database.name) as admin:
 
         def end_the_holder() -> bool:
             return bool(
@@ -211,7 +214,9 @@ def test_a_holder_that_is_ended_is_replaced(dumper: Dumper, writer: Connection, 
                 ).fetchall()
             )
 
-        eventually(end_the_holder, timeout=30)
+        with table_locked(dumper):
+            daemon = running.enter_context(dumper.running(export=SEGMENTS))
+            eventually(end_the_holder, timeout=30)
         conflict = daemon.wait_for("standby_conflict", attempt=1)
         assert conflict["sqlstate"] in ("57P01", "42704", "22023", "55000")
         daemon.wait_for("published", rows=ROWS + 3)
@@ -223,9 +228,11 @@ def test_a_standby_that_is_killed_is_replaced_by_the_primary(
     dumper: Dumper, writer: Connection, standby: StandbyServer
 ) -> None:
     fill(writer)
-    with dumper.running(export=SEGMENTS) as daemon:
-        eventually(lambda: segment_is_running(standby, dumper), timeout=30)
-        os.kill(standby.process.pid, signal.SIGKILL)
+    with ExitStack() as running:
+        with table_locked(dumper):
+            daemon = running.enter_context(dumper.running(export=SEGMENTS))
+            eventually(lambda: holds_snapshot(standby, dumper), timeout=30)
+            os.kill(standby.process.pid, signal.SIGKILL)
         daemon.wait_for("published", source="primary", rows=ROWS + 3)
         assert dumper.file("t") == expected(writer)
         assert daemon.all("standby_unavailable")
