@@ -69,7 +69,7 @@ class Database:
     def connect(self, purpose: str) -> Connection:
         """A new autocommit connection named `datastore-dumper <purpose>` in pg_stat_activity.
 
-        What the role or the database has set that would get in our way is not so in this session: time limits (an export
+        What the role or the database has set that would get in our way is overruled for the connection: time limits (an export
         takes what it takes, and a listener is idle by nature), read-only or serializable transactions, other notations.
         Raises `ConfigError`, `PermissionDeniedError` or `UnavailableError`.
         """

@@ -77,15 +77,23 @@ def status(dumper: Dumper) -> tuple[Any, ...]:
     return row
 
 
-def segment_is_running(standby: StandbyServer, dumper: Dumper) -> bool:
+def has_session(standby: StandbyServer, dumper: Dumper, purpose: str, state: str) -> bool:
     with standby.connect(dumper.database.name) as admin:
-        return (
-            admin.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
-                "AND application_name = 'datastore-dumper segment' AND query LIKE 'COPY%%'"
-            ).fetchone()
-            is not None
-        )
+        found = admin.execute(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = %s AND application_name = %s "
+            "AND (state <> 'active' OR query LIKE 'COPY%%')",
+            [state, f"datastore-dumper {purpose}"],
+        ).fetchone()
+        return found is not None
+
+
+def segment_is_running(standby: StandbyServer, dumper: Dumper) -> bool:
+    return has_session(standby, dumper, "segment", "active")
+
+
+def holds_snapshot(standby: StandbyServer, dumper: Dumper) -> bool:
+    """Whether an export from the standby is under way."""
+    return has_session(standby, dumper, "holder", "idle in transaction")
 
 
 @contextmanager
@@ -94,18 +102,6 @@ def table_locked(dumper: Dumper) -> Iterator[None]:
     with dumper.database.connect() as admin, admin.transaction():
         admin.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         yield
-
-
-def holds_snapshot(standby: StandbyServer, dumper: Dumper) -> bool:
-    """Whether an export from the standby is under way."""
-    with standby.connect(dumper.database.name) as admin:
-        return (
-            admin.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction' "
-                "AND application_name = 'datastore-dumper holder'"
-            ).fetchone()
-            is not None
-        )
 
 
 def pause_replay(standby: StandbyServer) -> None:
