@@ -1,4 +1,5 @@
-"""The plugin that CKAN loads: it puts our dump view before CKAN's own and declares our settings."""
+"""The plugin that CKAN loads: it puts our dump view before CKAN's own, declares our settings, and adds what the modules
+`logic`, `cli` and `helpers` offer."""
 
 from __future__ import annotations
 
@@ -16,8 +17,13 @@ from datastore_dumper.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
+@tk.blanket.actions
+@tk.blanket.auth_functions
 @tk.blanket.blueprints
+@tk.blanket.cli
 @tk.blanket.config_declarations
+@tk.blanket.helpers
+@tk.blanket.validators
 class DatastoreDumperPlugin(p.SingletonPlugin):  # type: ignore[misc]
     """`datastore_dumper`, to be named before `datastore` in `ckan.plugins`."""
 
