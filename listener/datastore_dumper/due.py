@@ -23,7 +23,8 @@ IMMEDIATELY = Debounce(0, 0)
 
 @dataclass(frozen=True)
 class Pending:
-    """A table with committed changes that no published file shows. All times are the database's."""
+    """A table with committed changes that no published file shows, or whose export was requested. All times are the
+    database's; without changes those of changes are the request's."""
 
     relid: int
     resource_id: str | None
@@ -32,6 +33,8 @@ class Pending:
     last_change_at: datetime
     lease_until: datetime | None
     retry_at: datetime | None
+    requested_at: datetime | None = None
+    """Somebody asked for the export: it does not wait for quiet."""
     bytes: int = 0
     """About how large it is: its largest file so far, or its heap if that is larger."""
 
@@ -53,11 +56,14 @@ class Agenda:
 
 
 def due_at(pending: Pending, debounce: Debounce) -> datetime:
-    """`least(last change + quiet, first change + max delay)`, but not before a retry is allowed or a lease has ended."""
+    """`least(last change + quiet, first change + max delay)`, or at a request; but not before a retry is allowed or a lease
+    has ended."""
     due = min(
         pending.last_change_at + timedelta(seconds=debounce.quiet_seconds),
         pending.first_change_at + timedelta(seconds=debounce.max_delay_seconds),
     )
+    if pending.requested_at is not None:
+        due = min(due, pending.requested_at)
     return max([due, *(bound for bound in (pending.retry_at, pending.lease_until) if bound is not None)])
 
 

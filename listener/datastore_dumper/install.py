@@ -78,6 +78,7 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
 def _replaced_every_time() -> list[str]:
     return [
         read_sql("install/1_functions.sql"),
+        read_sql("install/1_portal_functions.sql"),
         read_sql("install/2_event_functions.sql"),
         read_sql("install/3_privileges.sql"),
         "RESET ROLE;",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import LeaseLostError
@@ -27,6 +28,10 @@ class Lease:
     attempts: int
     """Exports that failed in a row before this one."""
     trusted_until: float
+    requested_at: datetime | None = None
+    """When somebody asked for this export, by the database's clock."""
+    is_full: bool = False
+    """Nothing that is published shall be reused."""
     exported_rows: int = 0
     expected_rows: int | None = None
     lost: bool = field(default=False)
@@ -54,8 +59,9 @@ class Leases:
         ).fetchone()
         if row is None:
             return None
-        resource_id, epoch, attempts = row
-        lease = Lease(relid, resource_id, self.owner, epoch, attempts, before + self.ttl_seconds * _TRUST)
+        resource_id, epoch, attempts, requested_at, is_full = row
+        trusted_until = before + self.ttl_seconds * _TRUST
+        lease = Lease(relid, resource_id, self.owner, epoch, attempts, trusted_until, requested_at, is_full)
         with self._lock:
             self._held[relid] = lease
         return lease

@@ -10,7 +10,7 @@ from datastore_dumper.sqlfiles import query
 
 
 def look(connection: Connection) -> tuple[list[Pending], datetime | None]:
-    """Every table with unpublished changes, and the database's clock (None if nothing is pending)."""
+    """Every table with unpublished changes or a request, and the database's clock (None if nothing is pending)."""
     rows = connection.execute(query("pending")).fetchall()
     pending = [Pending(*row[:-1]) for row in rows]
     return pending, (rows[0][-1] if rows else None)

@@ -88,7 +88,8 @@ def publish(
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
     with connection.transaction():
         held = connection.execute(
-            query("hold_lease"), {**identity, "epoch": lease.epoch, "owner": lease.owner}
+            query("hold_lease"),
+            {**identity, "epoch": lease.epoch, "owner": lease.owner, "requested_at": lease.requested_at},
         ).fetchone()
         if held is None:
             raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")

@@ -139,6 +139,7 @@ class Worker:
             reused_bytes=made.reused_bytes,
             changes=len(made.state.changes),
             source="standby" if made.state.on_standby else "primary",
+            full=lease.is_full,
             seconds=round(time.monotonic() - started, 3),
         )
         return True
@@ -178,7 +179,7 @@ class Worker:
                     state=state,
                     storage=self._storage,
                     compat=self._settings.compat,
-                    published=published_files(control, lease.resource_id),
+                    published={} if lease.is_full else published_files(control, lease.resource_id),
                     announce=lambda key: announce(control, key),
                     source=lambda format_, of, compat: self._source(
                         database, lease, format_, of, compat, settings, prefix

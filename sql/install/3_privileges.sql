@@ -1,4 +1,4 @@
--- Who may do what. Nobody but the owner gets more than this; CKAN's write role needs nothing at all.
+-- Who may do what. Nobody but the owner gets more than this; the triggers need no right of CKAN's write role.
 -- Roles come from the settings that the installing session has set (datastore_dumper.daemon_role, ...); '' means none.
 
 REVOKE ALL ON SCHEMA datastore_dumper FROM PUBLIC;
@@ -26,7 +26,8 @@ BEGIN
         EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '
-            'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.lookup(text, text) TO %I', daemon);
+            'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.lookup(text, text), '
+            'datastore_dumper.request(text, boolean) TO %I', daemon);
         FOR target IN SELECT * FROM datastore_dumper.datastore_table AS t WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT')
         LOOP
             IF pg_has_role(target.relowner, 'USAGE') THEN
@@ -44,6 +45,11 @@ BEGIN
     IF reader IS NOT NULL AND reader <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text) TO %I', reader);
+    END IF;
+    -- CKAN's write role, which may change every table, may also ask for its export.
+    IF writer IS NOT NULL AND writer <> current_user THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', writer);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.request(text, boolean) TO %I', writer);
     END IF;
 END
 $$;

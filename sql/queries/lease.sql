@@ -12,7 +12,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE r.relid = free.relid
-RETURNING r.resource_id, r.lease_epoch, r.attempts;
+RETURNING r.resource_id, r.lease_epoch, r.attempts, r.requested_at, r.requested_full;
 
 -- name: renew
 -- All leases of a daemon at once, each with how far its export is. A lease that is not in the answer is lost.
@@ -35,10 +35,13 @@ SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_row
 WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s;
 
 -- name: hold_lease
--- The first statement of publishing: locks the row if the lease is still ours, until commit.
+-- The first statement of publishing: locks the row if the lease is still ours, until commit. A request that came after
+-- the claim stays.
 UPDATE datastore_dumper.resource
 SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_rows = NULL, expected_rows = NULL,
-    attempts = 0, retry_at = NULL, last_error = NULL
+    attempts = 0, retry_at = NULL, last_error = NULL,
+    requested_at = CASE WHEN requested_at IS DISTINCT FROM %(requested_at)s::timestamptz THEN requested_at END,
+    requested_full = requested_full AND requested_at IS DISTINCT FROM %(requested_at)s::timestamptz
 WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s AND lease_until > clock_timestamp()
 RETURNING relid;
 

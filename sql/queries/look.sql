@@ -1,11 +1,13 @@
 -- The daemon's look at what there is to do.
 
 -- name: pending
--- One row for each table with changes, and the clock that all its times are by. Without a resource id: a table that
+-- One row for each table with changes or a request, and the clock that all its times are by. Without a resource id: a table that
 -- nobody looks after yet, or that is gone.
 SELECT
-    c.relid, CASE WHEN t.oid IS NOT NULL THEN r.resource_id END, c.first_change_at, c.last_change_at,
-    r.lease_until, r.retry_at,
+    relid, CASE WHEN t.oid IS NOT NULL THEN r.resource_id END,
+    coalesce(c.first_change_at, r.requested_at) AS first_change_at,
+    coalesce(c.last_change_at, r.requested_at) AS last_change_at,
+    r.lease_until, r.retry_at, r.requested_at,
     greatest(
         (SELECT max(s.bytes) FROM datastore_dumper.dump_status AS s WHERE s.resource_id = r.resource_id),
         t.relpages * pg_catalog.current_setting('block_size')::bigint,
@@ -16,8 +18,9 @@ FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at
     FROM datastore_dumper.change GROUP BY relid
 ) AS c
-LEFT JOIN datastore_dumper.resource AS r ON r.relid = c.relid
-LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.relid;
+FULL JOIN (SELECT relid FROM datastore_dumper.resource WHERE requested_at IS NOT NULL) AS requested USING (relid)
+LEFT JOIN datastore_dumper.resource AS r USING (relid)
+LEFT JOIN pg_catalog.pg_class AS t ON t.oid = relid;
 
 -- name: listen
 LISTEN datastore_dumper;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from hypothesis import given
@@ -25,6 +26,7 @@ def pendings(draw: st.DrawFn) -> Pending:
         last_change_at=last,
         lease_until=draw(maybe_times),
         retry_at=draw(maybe_times),
+        requested_at=draw(maybe_times),
         bytes=draw(st.sampled_from([0, LARGE_BYTES, LARGE_BYTES + 1])),
     )
 
@@ -36,9 +38,21 @@ def test_a_burst_waits_for_quiet_but_no_longer_than_the_max_delay(pending: Pendi
     assert due <= max(pending.first_change_at + timedelta(seconds=delay), free)
     assert due <= max(pending.last_change_at + timedelta(seconds=quiet), free)
     assert due >= min(
-        pending.first_change_at + timedelta(seconds=delay), pending.last_change_at + timedelta(seconds=quiet)
+        pending.first_change_at + timedelta(seconds=delay),
+        pending.last_change_at + timedelta(seconds=quiet),
+        *([pending.requested_at] if pending.requested_at is not None else []),
     )
     assert all(due >= bound for bound in (pending.lease_until, pending.retry_at) if bound is not None)
+
+
+@given(pendings(), seconds, seconds)
+def test_a_request_waits_for_a_lease_and_a_retry_alone(pending: Pending, quiet: float, delay: float) -> None:
+    requested = replace(pending, requested_at=NOW)
+    bounds = [bound for bound in (pending.lease_until, pending.retry_at) if bound is not None]
+    assert due_at(requested, Debounce(quiet, delay)) <= max([NOW, *bounds])
+    assert due_at(requested, Debounce(quiet, delay)) <= due_at(
+        replace(pending, requested_at=None), Debounce(quiet, delay)
+    )
 
 
 @given(st.lists(pendings()), seconds, seconds)
