@@ -7,6 +7,7 @@ import sys
 import click
 
 from datastore_dumper import __version__
+from datastore_dumper.cli.check import check
 from datastore_dumper.cli.config import config
 from datastore_dumper.cli.demo import demo
 from datastore_dumper.cli.install import install, uninstall
@@ -23,7 +24,7 @@ def cli() -> None:
     """Ready-made DataStore dumps for CKAN: a file once per change instead of once per download."""
 
 
-for command in (run, install, uninstall, config, demo):
+for command in (run, check, install, uninstall, config, demo):
     cli.add_command(command)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from datastore_dumper.config import Config, load_config
+from datastore_dumper.config import Config, LoadedConfig, load
 from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.database import Database
 from datastore_dumper.errors import ConfigError
@@ -26,8 +27,13 @@ config_option = click.option(
 
 def read_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
     """The configuration of this process. Raises `ConfigError`."""
+    return load_all(path, overrides).config
+
+
+def load_all(path: Path | None, overrides: Mapping[str, object] | None = None) -> LoadedConfig:
+    """The configuration of this process, and where each value comes from. Raises `ConfigError`."""
     try:
-        return load_config(path, os.environ, overrides or {})
+        return load(path, os.environ, overrides or {})
     except ConfigError as error:
         if path is not None or error.hint:
             raise
@@ -37,3 +43,8 @@ def read_config(path: Path | None, overrides: Mapping[str, object] | None = None
 def database_of(config: Config) -> Database:
     """The database that `database.*` describes."""
     return Database(config.database.dsn.get_secret_value(), config.database.connect_timeout_seconds)
+
+
+def output_console() -> Console:
+    """Standard output for people: colours only on a terminal, and none if NO_COLOR is set (no-color.org)."""
+    return Console(highlight=False, emoji=False, markup=False)

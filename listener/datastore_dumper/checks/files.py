@@ -1,0 +1,48 @@
+"""Checks of the configuration beyond what makes it valid: who else can read the secrets in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from datastore_dumper.checks.results import Result, Subject, ok, warning
+from datastore_dumper.config.fields import settings
+from datastore_dumper.config.model import Section
+
+# What `load` writes down as the source of a value: a file with a place in it, or a file that another setting names.
+_FILE = re.compile(r"(?P<file>/.*?)(?:, line \d+, column \d+|, named by .*)")
+
+
+def secrets(subject: Subject) -> Iterator[Result]:
+    """Files with a password or a key in them are for nobody but us."""
+    exposed = sorted({str(path) for path in _secret_files(subject) if _others_may_read(path)})
+    if exposed:
+        mend = f"chmod o-r {' '.join(exposed)}, or keep the secret in a file of its own (dsn_file, secret_key_file)."
+        yield warning("config.secrets", f"everybody on this machine can read the secrets in {', '.join(exposed)}", mend)
+    else:
+        yield ok("config.secrets", "no secret is in a file that everybody can read")
+
+
+def _secret_files(subject: Subject) -> Iterator[Path]:
+    for setting in settings().values():
+        value = _value(subject, setting.path)
+        found = _FILE.fullmatch(os.fspath(subject.loaded.sources.get(setting.name, "")))
+        if setting.secret and value is not None and found is not None:
+            yield Path(found["file"])
+
+
+def _value(subject: Subject, path: tuple[str, ...]) -> object:
+    value: object = subject.config
+    for part in path:
+        value = getattr(value, part) if isinstance(value, Section) else None
+    return value
+
+
+def _others_may_read(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False  # a pipe or a credential that is gone since

@@ -1,0 +1,245 @@
+"""Each check says ok where all is as it must be, and something else, with the way out, where one thing is not."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from datastore_dumper.checks.postgres import connections_of, skew
+from datastore_dumper.checks.results import Result, exit_code, some, worst
+from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from datastore_dumper.sqlfiles import query, read_sql
+from tests.checks.conftest import Results
+from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
+from tests.support.waiting import eventually
+
+
+def test_all_is_well(installed: Dumper, results: Results) -> None:
+    installed.once()
+    with installed.running():
+        found = results()
+    assert {result.status for result in found.values()} == {"ok"}, found
+    assert set(found) >= {"database.connection", "schema.version", "tables.triggers", "storage.round_trip"}
+    assert worst(found.values()) == "ok"
+    assert exit_code(found.values()) == 0
+
+
+def test_nothing_installed(dumper: Dumper, results: Results) -> None:
+    found = results()
+    assert found["schema.version"].status == "failed"
+    assert "datastore-dumper install" in found["schema.version"].mend
+    assert not any(name.startswith("tables.") for name in found), "what needs the schema was not tried"
+    assert found["storage.round_trip"].status == "ok", "what does not need it was"
+    assert exit_code(found.values()) == EXIT_CONFIG
+
+
+BREAKAGES = [
+    ("REVOKE SELECT ON t FROM dumper", "tables.readable", "failed", "t", EXIT_NO_PERMISSION),
+    ("ALTER TABLE t DISABLE TRIGGER datastore_dumper_insert", "tables.triggers", "warning", "1 of 1", 0),
+    ("ALTER TABLE t OWNER TO postgres", "tables.owners", "failed", "t", EXIT_NO_PERMISSION),
+    ("ALTER TABLE t ENABLE ROW LEVEL SECURITY", "tables.readable", "warning", "no DataStore tables", 0),
+    ("ALTER EVENT TRIGGER datastore_dumper_ddl DISABLE", "schema.event_triggers", "warning", "not both", 0),
+    ("DROP EVENT TRIGGER datastore_dumper_ddl", "schema.event_triggers", "warning", "not both", 0),
+    (
+        "REVOKE EXECUTE ON FUNCTION datastore_dumper.lookup(text, text) FROM ckan_read",
+        "schema.reader",
+        "failed",
+        "lookup(text, text)",
+        EXIT_NO_PERMISSION,
+    ),
+    (
+        "REVOKE USAGE ON SCHEMA datastore_dumper FROM ckan_read",
+        "schema.reader",
+        "failed",
+        "USAGE ON SCHEMA datastore_dumper",
+        EXIT_NO_PERMISSION,
+    ),
+    (
+        "UPDATE datastore_dumper.change SET changed_at = now() - interval '1 day'",
+        "daemon.backlog",
+        "failed",
+        "86400",
+        EXIT_UNAVAILABLE,
+    ),
+    (
+        "UPDATE datastore_dumper.resource SET attempts = 3, last_error = 'the reason'",
+        "tables.failing",
+        "warning",
+        "the reason",
+        0,
+    ),
+    ("DELETE FROM datastore_dumper.migration", "schema.version", "failed", "0001_tables.sql", EXIT_FAILURE),
+    ("INSERT INTO datastore_dumper.migration VALUES ('9999_x.sql', '')", "schema.version", "failed", "9999_x", 1),
+    ("ALTER DATABASE {database} CONNECTION LIMIT 9", "database.connections", "warning", "15", 0),
+    ("ALTER DATABASE {database} SET track_activities = off", "database.track_activities", "warning", "give way", 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("statement", "name", "status", "word", "code"), BREAKAGES, ids=[breakage[0][:40] for breakage in BREAKAGES]
+)
+def test_one_thing_amiss(
+    installed: Dumper, results: Results, statement: str, name: str, status: str, word: str, code: int
+) -> None:
+    with installed.database.connect() as admin:
+        owner = admin.execute("SELECT current_user").fetchone()
+        assert owner is not None
+        text = statement.replace("postgres", owner[0]).format(database=installed.database.name)
+        admin.execute(text.encode())
+    found = results()[name]
+    assert (found.status, found.exit_code) == (status, code), found
+    assert word in found.found
+    assert found.mend
+
+
+def grants() -> list[tuple[str, str]]:
+    """(what is granted to the daemon's role, the object), as sql/install/3_privileges.sql says it."""
+    text = re.sub(r"'\s*\n\s*'", "", read_sql("install/3_privileges.sql"))
+    found = []
+    for privileges, objects in re.findall(r"'GRANT ([A-Z, ]+) ON (.+?) TO %I', daemon", text):
+        if "%I" in objects or "TABLES" in objects:
+            continue  # tables of CKAN
+        kind = next((kind for kind in ("SCHEMA", "FUNCTION") if objects.startswith(kind)), "")
+        for each in re.findall(r"datastore_dumper(?:\.\w+(?:\([^)]*\))?)?", objects):
+            found += [(privilege, f"{kind} {each}".strip()) for privilege in privileges.split(", ")]
+    return found
+
+
+def test_every_privilege_that_install_grants_is_missed(installed: Dumper) -> None:
+    """And so the list in check.sql is the one of the installation."""
+    assert len(grants()) > 20
+    with installed.database.connect() as admin, installed.database.connect("dumper") as daemon:
+        assert daemon.execute(query("check_privileges")).fetchall() == []
+        for privilege, on in grants():
+            if on.startswith("SCHEMA"):
+                continue  # without it nothing else can be asked: the next test
+            admin.execute(f"REVOKE {privilege} ON {on} FROM dumper".encode())
+            assert daemon.execute(query("check_privileges")).fetchall() == [(f"{privilege} ON {on}",)]
+            admin.execute(f"GRANT {privilege} ON {on} TO dumper".encode())
+
+
+@pytest.mark.parametrize(
+    ("revoked", "name"),
+    [
+        ("USAGE ON SCHEMA datastore_dumper", "schema.version"),
+        ("SELECT ON datastore_dumper.migration", "schema.version"),
+        ("USAGE ON SCHEMA public", "schema.privileges"),
+        ("INSERT ON datastore_dumper.change", "schema.privileges"),
+    ],
+)
+def test_a_privilege_that_lacks(installed: Dumper, results: Results, revoked: str, name: str) -> None:
+    with installed.database.connect() as admin:
+        admin.execute(f"REVOKE {revoked} FROM dumper".encode())
+    found = results()[name]
+    assert (found.status, found.exit_code) == ("failed", EXIT_NO_PERMISSION), found
+    assert "datastore-dumper install" in found.mend
+
+
+def test_no_reader_named(installed: Dumper, results: Results) -> None:
+    assert results(roles={"ckan_read": None})["schema.reader"].status == "warning"
+    found = results(roles={"ckan_read": "nobody_we_know"})["schema.reader"]
+    assert (found.status, found.exit_code) == ("failed", EXIT_CONFIG)
+    assert "nobody_we_know" in found.found
+
+
+def test_tables_that_are_left_to_ckan_are_named(installed: Dumper, results: Results) -> None:
+    with installed.database.connect("ckan_write") as writer:
+        create_table(writer, "odd", {"a": "text"})
+        writer.execute("ALTER TABLE odd ENABLE ROW LEVEL SECURITY")
+    found = results()["tables.left_to_ckan"]
+    assert found.status == "ok"
+    assert "odd" in found.found
+
+
+def test_without_event_triggers_the_reconciler_is_named(installed: Dumper, results: Results) -> None:
+    with installed.database.connect() as admin:
+        admin.execute("DROP EVENT TRIGGER datastore_dumper_ddl")
+        admin.execute("DROP EVENT TRIGGER datastore_dumper_drop")
+    found = results()["schema.event_triggers"]
+    assert (found.status, "60 s" in found.found) == ("ok", True)
+
+
+def test_notifications_that_are_off(installed: Dumper, results: Results) -> None:
+    with installed.database.connect() as admin:
+        admin.execute(f"ALTER DATABASE {installed.database.name} SET datastore_dumper.notify = off".encode())
+    assert "off" in results()["database.notify"].found
+
+
+def test_connections_of_a_daemon_that_does_all_it_may(installed: Dumper) -> None:
+    """The most that was seen is no more than what the check reckons with."""
+    sections = {"export": {"concurrency": 2, "workers": 2, "segment_bytes": 65536}}
+    with installed.database.connect("ckan_write") as writer:
+        for number in range(2):
+            create_table(writer, f"many{number}", {"a": "text"})
+            writer.execute(f"INSERT INTO many{number} (a) SELECT repeat('x', 500) FROM generate_series(1, 60000)")
+    with installed.running(**sections) as daemon, installed.database.connect() as admin:
+        for number in range(2):
+            daemon.wait_for("published", resource_id=f"many{number}", rows=60000)
+        row = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'dumper' AND datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    assert 8 < row[0] <= connections_of(installed.config(**sections))
+
+
+def test_unreachable_database(installed: Dumper, results: Results) -> None:
+    found = results(database={"dsn": "postgresql://u:hunter2@127.0.0.1:1/x"})
+    assert found["database.connection"].status == "failed"
+    assert exit_code(found.values()) == EXIT_UNAVAILABLE
+    assert found["storage.round_trip"].status == "ok"
+    assert "schema.version" not in found
+
+
+def test_a_spool_that_cannot_be_made(installed: Dumper, results: Results, tmp_path: Path) -> None:
+    found = results(export={"spool_directory": str(tmp_path / "missing")})["spool.directory"]
+    assert (found.status, found.exit_code) == ("failed", EXIT_CONFIG)
+    assert "export.spool_directory" in found.found
+
+
+def test_secrets_that_others_can_read(installed: Dumper, results: Results, tmp_path: Path) -> None:
+    assert results()["config.secrets"].status == "ok"
+    dsn = tmp_path / "dsn"
+    dsn.write_text(installed.settings["database"]["dsn"])
+    installed.settings["database"] = {"dsn_file": str(dsn)}
+    dsn.chmod(0o640)
+    assert results()["config.secrets"].status == "ok"
+    dsn.chmod(0o644)
+    found = results()["config.secrets"]
+    assert found.status == "warning"
+    assert str(dsn) in found.mend
+
+
+def test_the_daemon_that_is_there_is_seen(installed: Dumper, results: Results) -> None:
+    assert results()["daemon.running"].status == "warning"
+    with installed.running():
+        assert eventually(lambda: results()["daemon.running"].status == "ok", timeout=30)
+
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "seconds_read", "status"),
+    [(0, 0, "ok"), (3, 0, "ok"), (-3, 0, "ok"), (60, 0, "warning"), (-60, 0, "warning"), (60, 100, "ok")],
+)
+def test_skew(theirs: float, seconds_read: float, status: str) -> None:
+    """A slow answer says nothing: only what lies outside of both readings of our clock is skew."""
+    after = NOW + timedelta(seconds=seconds_read)
+    assert skew("x", NOW + timedelta(seconds=theirs), NOW, after, "it").status == status
+
+
+def test_some() -> None:
+    assert some([]) == ""
+    assert some(["a", "b", "c"]) == "a, b, c"
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_the_first_that_failed_is_the_exit_code() -> None:
+    results = [Result("a", "warning", "", "x"), Result("b", "failed", "", "x", 77), Result("c", "failed", "", "x", 69)]
+    assert exit_code(results) == 77
+    assert worst(results) == "failed"
+    assert worst(results[:1]) == "warning"
