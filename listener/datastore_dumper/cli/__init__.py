@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import click
@@ -12,10 +14,12 @@ from datastore_dumper.cli.config import config
 from datastore_dumper.cli.demo import demo
 from datastore_dumper.cli.install import install, uninstall
 from datastore_dumper.cli.run import run
+from datastore_dumper.cli.status import status
 from datastore_dumper.errors import DumperError
 from datastore_dumper.logs import mask_text
 
 _INTERRUPTED = 130  # as shells report SIGINT
+_PIPE_CLOSED = 141  # and SIGPIPE
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,14 +28,16 @@ def cli() -> None:
     """Ready-made DataStore dumps for CKAN: a file once per change instead of once per download."""
 
 
-for command in (run, check, install, uninstall, config, demo):
+for command in (run, check, status, install, uninstall, config, demo):
     cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line and exit: 0, or the code of the error (docs/reference/exit-codes.md)."""
+    # What holds a lease, a file or the terminal lets go of it on the way out, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        status = cli.main(standalone_mode=False)
+        result = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -41,4 +47,8 @@ def main() -> None:
     except DumperError as error:
         click.echo(mask_text(f"Error: {error}"), err=True)
         sys.exit(error.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
+    sys.exit(result if isinstance(result, int) else 0)

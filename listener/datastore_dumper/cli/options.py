@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from datastore_dumper.config import Config, LoadedConfig, load
 from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.database import Database
 from datastore_dumper.errors import ConfigError
+
+_WIDTH_OF_FILES = 200  # pipes and files have no width of their own
 
 config_option = click.option(
     "-c",
@@ -47,4 +50,4 @@ def database_of(config: Config) -> Database:
 
 def output_console() -> Console:
     """Standard output for people: colours only on a terminal, and none if NO_COLOR is set (no-color.org)."""
-    return Console(highlight=False, emoji=False, markup=False)
+    return Console(highlight=False, emoji=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)

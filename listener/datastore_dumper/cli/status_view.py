@@ -1,0 +1,154 @@
+"""What `datastore-dumper status` draws: counts, a table of what is not fresh, bars for what is being exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from datastore_dumper.cli.show import shown_bytes, shown_span, shown_time
+from datastore_dumper.logs import mask_text
+from datastore_dumper.status import STATES, Overview, State, TableStatus
+
+_STYLES: dict[State, str] = {
+    "exporting": "cyan",
+    "failing": "bold red",
+    "due": "yellow",
+    "waiting": "yellow",
+    "stale": "magenta",
+    "fresh": "green",
+}
+_BAR_WIDTH = 20
+_ID_WIDTH = 36  # of a UUID
+
+
+def summary(overview: Overview) -> Text:
+    """How many tables are in each state."""
+    text = Text(f"{len(overview.tables):,} tables", style="bold")
+    for state, count in overview.counts().items():
+        if count:
+            text.append(f"   {count:,} {state}", style=f"not bold {_STYLES[state]}")
+    return text
+
+
+def listing(overview: Overview, tables: Sequence[TableStatus], *, most: int | None = None) -> RenderableType:
+    """A line for each of the tables, `most` of them at the most."""
+    assert overview.now is not None or not tables
+    shown = tables if most is None else tables[:most]
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=False)
+    table.add_column("RESOURCE", width=_ID_WIDTH, no_wrap=True, overflow="ellipsis")
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("ROWS", justify="right", no_wrap=True)
+    table.add_column("BYTES", justify="right", no_wrap=True)
+    table.add_column("FILES OF", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for each in shown:
+        assert overview.now is not None
+        table.add_row(
+            Text(each.resource_id),
+            Text(each.state, style=_STYLES[each.state]),
+            f"{max((file.rows for file in each.files), default=each.estimated_rows):,}",
+            shown_bytes(sum(file.bytes for file in each.files)) if each.files else "-",
+            _age(each.published_at, overview.now),
+            _what(each, overview.now),
+        )
+    more = len(tables) - len(shown)
+    return Group(table, Text(f"and {more:,} more", style="dim")) if more else table
+
+
+def _age(time: datetime | None, now: datetime) -> str:
+    return "-" if time is None else f"{shown_span(now - time)} ago"
+
+
+def _what(table: TableStatus, now: datetime) -> RenderableType:
+    """What happens with the table, or what keeps it."""
+    if table.export is not None:
+        return progress(table, now)
+    if table.state == "failing":
+        again = "" if table.due_at is None else f" (again in {shown_span(table.due_at - now)})"
+        times = "once" if table.attempts == 1 else f"{table.attempts} times"
+        return Text(f"failed {times}{again}: {mask_text(table.error or '')}", style="red")
+    if table.state == "waiting" and table.due_at is not None:
+        return Text(f"due in {shown_span(table.due_at - now)}")
+    if table.state == "due" and table.pending_since is not None:
+        return Text(f"changed {shown_span(now - table.pending_since)} ago")
+    if table.state == "stale":
+        return Text("the daemon will notice")
+    failed = ", ".join(table.failures)
+    return Text(f"not as {failed}" if failed else "", style="dim")
+
+
+def progress(table: TableStatus, now: datetime) -> RenderableType:
+    """A bar with rate and time left. The rows of all formats together: each format reads them anew."""
+    export = table.export
+    assert export is not None
+    seconds = max((now - export.since).total_seconds(), 0.001)
+    rate = export.rows / seconds
+    text = Text(f"{export.rows:,} rows, {rate:,.0f}/s" if export.rows else f"for {shown_span(now - export.since)}")
+    if not export.expected_rows:
+        return text
+    done = min(export.rows, export.expected_rows)
+    if rate:
+        left = (export.expected_rows - done) / rate
+        text.append(f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left")
+    line = Table.grid(padding=(0, 1, 0, 0))
+    line.add_row(ProgressBar(total=export.expected_rows, completed=done, width=_BAR_WIDTH), text)
+    return line
+
+
+def details(overview: Overview) -> RenderableType:
+    """Everything of the tables that were named."""
+    assert overview.now is not None
+    parts: list[RenderableType] = []
+    for each in overview.tables:
+        title = Text(each.resource_id, style="bold")
+        title.append(f"   {each.state}", style=f"not bold {_STYLES[each.state]}")
+        parts += [title, *_facts(each, overview.now)]
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("  FORMAT", "ROWS", "BYTES", "SHOWS THE TABLE AT", "TOOK", "COMPAT", "FRESH"):
+            table.add_column(name, justify="right" if name in ("ROWS", "BYTES", "TOOK") else "left", no_wrap=True)
+        for file in each.files:
+            table.add_row(
+                f"  {file.format}",
+                f"{file.rows:,}",
+                shown_bytes(file.bytes),
+                shown_time(file.generated_at),
+                f"{file.seconds:.1f} s",
+                file.compat,
+                Text("yes" if file.fresh else "no", style="green" if file.fresh else "yellow"),
+            )
+        parts += [table] if each.files else [Text("  no files")]
+        parts += [Text(f"  not as {name}: {mask_text(error)}") for name, error in each.failures.items()]
+    return Group(*parts)
+
+
+def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
+    facts: list[RenderableType] = []
+    if table.export is not None:
+        facts += [Text(f"  exported by {table.export.owner}"), progress(table, now)]
+    if table.pending_since is not None:
+        due = "" if table.due_at is None else f", due {shown_time(table.due_at)}"
+        facts.append(Text(f"  changed since {shown_time(table.pending_since)} ({table.changes:,} change rows){due}"))
+    if table.error is not None:
+        facts.append(Text(f"  last error ({table.attempts} in a row): {mask_text(table.error)}", style="red"))
+    return facts
+
+
+def watched(overview: Overview, height: int, note: str) -> RenderableType:
+    """What `--watch` shows: what is not fresh, then what was published last, as much as there is room for."""
+    busy = overview.in_states([state for state in STATES if state != "fresh"])
+    fresh = sorted(
+        (table for table in overview.tables if table.state == "fresh" and table.published_at is not None),
+        key=lambda table: table.published_at or datetime.min,
+        reverse=True,
+    )
+    room = max(height - 5, 3)
+    parts: list[RenderableType] = [summary(overview), Text("")]
+    tables = [*busy, *fresh]
+    if tables:
+        parts.append(listing(overview, tables, most=room))
+    return Group(*parts, Text(note, style="dim"))

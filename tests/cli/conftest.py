@@ -1,0 +1,90 @@
+"""Fixtures for tests of commands: a DataStore with our SQL and a table, and ways to run a command as an operator does."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from datastore_dumper.install import install
+from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+from tests.support.waiting import eventually
+
+
+def command(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`datastore-dumper ARGUMENTS -c CONFIG`, with its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "datastore_dumper", *arguments, "-c", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@dataclass
+class Terminal:
+    """A command at a terminal."""
+
+    process: subprocess.Popen[bytes]
+    output: bytearray = field(default_factory=bytearray)
+
+    def wait_for(self, word: str) -> None:
+        eventually(lambda: word.encode() in self.output, timeout=30)
+
+
+@contextmanager
+def at_terminal(config: Path, *arguments: str) -> Iterator[Terminal]:
+    """The command in a terminal of 120 columns and 40 lines."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"}
+    environ.pop("NO_COLOR", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "datastore_dumper", *arguments, "-c", str(config)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environ,
+    ) as process:
+        os.close(theirs)
+        terminal = Terminal(process)
+        reader = threading.Thread(target=_read, args=(ours, terminal))
+        reader.start()
+        try:
+            yield terminal
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            reader.join()
+            os.close(ours)
+
+
+def _read(ours: int, terminal: Terminal) -> None:
+    try:
+        while data := os.read(ours, 65536):
+            terminal.output += data
+    except OSError:
+        return  # the last one at the other side has left: EIO on Linux
+
+
+@pytest.fixture
+def writer(dumper: Dumper) -> Iterator[psycopg.Connection[TupleRow]]:
+    """Our SQL installed, one table t, and a connection of CKAN's write role."""
+    install(handle(dumper.database), ROLES)
+    with dumper.database.connect("ckan_write") as connection:
+        create_table(connection, "t", {"a": "text"})
+        yield connection

@@ -1,0 +1,198 @@
+"""`datastore-dumper status`: each state as it comes about, as text, as JSON, and live at a terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+
+from datastore_dumper.cli.show import shown_bytes, shown_seconds
+from datastore_dumper.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE
+from datastore_dumper.status import FileStatus, state_of
+from tests.cli.conftest import at_terminal, command
+from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
+from tests.support.waiting import eventually
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+LATER = NOW + timedelta(seconds=30)
+
+
+def file(fresh: bool) -> FileStatus:
+    return FileStatus("csv", 1, 1, "2.12", NOW, NOW, 1.0, "key", fresh)
+
+
+@pytest.mark.parametrize(
+    ("expected", "known"),
+    [
+        ("exporting", {"exporting": True, "attempts": 3, "due": NOW}),
+        ("failing", {"attempts": 1, "due": LATER}),
+        ("due", {"due": NOW}),
+        ("waiting", {"due": LATER}),
+        ("fresh", {"files": (file(True), file(True))}),
+        ("fresh", {"failed": 1}),
+        ("stale", {"files": (file(True), file(False))}),
+        ("stale", {}),
+    ],
+)
+def test_states(expected: str, known: dict[str, Any]) -> None:
+    given = {"exporting": False, "attempts": 0, "due": None, "files": (), "failed": 0, **known}
+    assert state_of(now=NOW, **given) == expected
+
+
+def look(dumper: Dumper, *arguments: str, **sections: Any) -> dict[str, Any]:
+    done = command(dumper.write_config(**sections), "status", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return {**report, "tables": {table["resource_id"]: table for table in report["tables"]}}
+
+
+def test_each_state_as_it_comes_about(dumper: Dumper, writer: psycopg.Connection) -> None:
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
+    table = look(dumper, debounce={"quiet_seconds": 600, "max_delay_seconds": 600})["tables"]["t"]
+    assert (table["state"], table["files"], table["changes"]) == ("waiting", [], 2)
+    assert datetime.fromisoformat(table["due_at"]) > datetime.fromisoformat(table["pending_since"])
+    assert look(dumper, debounce={"quiet_seconds": 0, "max_delay_seconds": 0})["counts"]["due"] == 1
+    assert dumper.once() == 0
+    report = look(dumper)
+    assert report["counts"] == {"exporting": 0, "failing": 0, "due": 0, "waiting": 0, "stale": 0, "fresh": 1}
+    table = report["tables"]["t"]
+    assert [(each["format"], each["rows"], each["fresh"]) for each in table["files"]] == [
+        ("csv", 1, True),
+        ("csv-bom", 1, True),
+    ]
+    writer.execute("VACUUM FULL t")
+    assert look(dumper)["counts"]["stale"] == 1
+    with dumper.database.connect() as admin:
+        admin.execute("REVOKE SELECT ON t FROM dumper")
+        assert dumper.once() == 1
+    table = look(dumper)["tables"]["t"]
+    assert (table["state"], table["attempts"]) == ("failing", 1)
+    assert "permission denied" in table["error"]
+
+
+def test_an_export_under_way(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with dumper.database.connect() as admin:
+        admin.execute(
+            "UPDATE datastore_dumper.resource SET lease_owner = 'somebody', lease_until = now() + interval '1 min', "
+            "exporting_since = now() - interval '10 s', exported_rows = 5000, expected_rows = 10000"
+        )
+    table = look(dumper)["tables"]["t"]
+    assert table["state"] == "exporting"
+    assert {key: table["export"][key] for key in ("owner", "rows", "expected_rows")} == {
+        "owner": "somebody",
+        "rows": 5000,
+        "expected_rows": 10000,
+    }
+    text = command(dumper.write_config(), "status").stdout
+    assert "5,000 rows, 500/s, 10 s left" in text or "5,000 rows, 4" in text, text
+
+
+def test_a_name_that_is_none(dumper: Dumper, writer: psycopg.Connection) -> None:
+    done = command(dumper.write_config(), "status", "nobody")
+    assert done.returncode == EXIT_FAILURE
+    assert "There is no DataStore table nobody" in done.stderr
+
+
+def test_freshness_of_those_named_is_what_ckan_is_told(dumper: Dumper, writer: psycopg.Connection) -> None:
+    """A comment leaves no change row where there are no event triggers, and the quick look does not compare columns."""
+    assert dumper.once() == 0
+    with dumper.database.connect() as admin:
+        admin.execute("DROP EVENT TRIGGER datastore_dumper_ddl")
+    writer.execute("COMMENT ON COLUMN t.a IS 'other'")
+    assert look(dumper, "t")["tables"]["t"]["state"] == "stale"
+
+
+def test_text(dumper: Dumper, writer: psycopg.Connection) -> None:
+    create_table(writer, "other", {"a": "text"})
+    assert dumper.once() == 0
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
+    config = dumper.write_config(debounce={"quiet_seconds": 600, "max_delay_seconds": 600})
+    text = command(config, "status").stdout
+    assert text.splitlines()[0].split("   ") == ["2 tables", "1 waiting", "1 fresh"]
+    assert "due in 10 min" in text
+    assert "other" not in text
+    assert "\x1b" not in text
+    assert "other" in command(config, "status", "--all").stdout
+    detail = command(config, "status", "t").stdout
+    assert "csv-bom" in detail
+    assert "(1 change rows)" in detail
+
+
+def test_no_tables(dumper: Dumper, writer: psycopg.Connection) -> None:
+    writer.execute("DROP TABLE t")
+    done = command(dumper.write_config(), "status")
+    assert (done.returncode, done.stdout) == (0, "0 tables\n")
+    assert look(dumper) == {"now": None, "counts": dict.fromkeys(look(dumper)["counts"], 0), "tables": {}}
+
+
+def test_watching(dumper: Dumper, writer: psycopg.Connection) -> None:
+    assert dumper.once() == 0
+    config = dumper.write_config(debounce={"quiet_seconds": 600, "max_delay_seconds": 600})
+    with at_terminal(config, "status", "--watch", "--interval", "0.1") as terminal:
+        terminal.wait_for("1 fresh")
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        terminal.wait_for("1 waiting")
+        assert b"\x1b[?1049h" in terminal.output
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(30) == 0
+        eventually(lambda: b"\x1b[?1049l" in terminal.output)
+    with dumper.database.connect() as admin:
+        eventually(
+            lambda: (
+                admin.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'datastore-dumper status'"
+                ).fetchone()
+                == (0,)
+            )
+        )
+
+
+def test_watching_ends_as_well_when_it_is_terminated(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with at_terminal(dumper.write_config(), "status", "--watch") as terminal:
+        terminal.wait_for("1049h")
+        terminal.process.terminate()
+        assert terminal.process.wait(30) == 128 + signal.SIGTERM
+        eventually(lambda: b"\x1b[?1049l" in terminal.output)
+
+
+def test_watching_goes_on_when_postgres_ends_the_session(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with at_terminal(dumper.write_config(), "status", "--watch", "--interval", "0.1") as terminal:
+        terminal.wait_for("1 due")
+        with dumper.database.connect() as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'datastore-dumper status' AND datname = current_database()"
+            )
+        assert dumper.once() == 0
+        terminal.wait_for("1 fresh")
+
+
+def test_watching_wants_a_terminal(dumper: Dumper, writer: psycopg.Connection) -> None:
+    done = command(dumper.write_config(), "status", "--watch")
+    assert done.returncode == EXIT_USAGE
+    assert "terminal" in done.stderr
+
+
+def test_postgres_away(dumper: Dumper) -> None:
+    done = command(dumper.write_config(database={"dsn": "postgresql://u@127.0.0.1:1/x"}), "status")
+    assert done.returncode == EXIT_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**4, "5.0 TiB"), (1 << 60, "1048576.0 TiB")],
+)
+def test_bytes(count: int, shown: str) -> None:
+    assert shown_bytes(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2.0 h"), (48 * 3600, "2 d")]
+)
+def test_seconds(seconds: float, shown: str) -> None:
+    assert shown_seconds(seconds) == shown
