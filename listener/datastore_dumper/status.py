@@ -59,6 +59,8 @@ class TableStatus:
     changes: int
     """Change rows that no file shows yet."""
     pending_since: datetime | None
+    requested_at: datetime | None
+    """When somebody asked for an export that is not there yet."""
     due_at: datetime | None
     """When its next export may begin; None if nothing is pending."""
     attempts: int
@@ -131,12 +133,13 @@ def state_of(
 
 
 def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]) -> TableStatus:
-    (relid, resource_id, estimated, changes, first, last, lease_until, retry_at, owner, since, exported, expected,
-     attempts, error, files, failures, now) = row  # fmt: skip
+    (relid, resource_id, estimated, changes, first, last, lease_until, retry_at, requested, owner, since, exported,
+     expected, attempts, error, files, failures, now) = row  # fmt: skip
     exporting = owner is not None and lease_until > now
     due: datetime | None = None
-    if first is not None:
-        pending = Pending(relid, resource_id, first, last, None if exporting else lease_until, retry_at)
+    if first is not None or requested is not None:
+        free = None if exporting else lease_until
+        pending = Pending(relid, resource_id, first or requested, last or requested, free, retry_at, requested)
         due = due_at(pending, debounce)
     shown = tuple(
         _file(each, fresh.get((resource_id, each["format"]), first is None and each["current"])) for each in files
@@ -148,6 +151,7 @@ def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]
         estimated_rows=estimated,
         changes=changes,
         pending_since=first,
+        requested_at=requested,
         due_at=due,
         attempts=attempts,
         error=error,

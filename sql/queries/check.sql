@@ -75,7 +75,8 @@ FROM (
     UNION ALL
     SELECT 'EXECUTE', 'FUNCTION ', 'datastore_dumper.' || name
     FROM unnest(ARRAY[
-        'attach(oid)', 'record_change(oid, bigint[])', 'signature(oid)', 'sound_triggers(oid)', 'lookup(text, text)'
+        'attach(oid)', 'record_change(oid, bigint[])', 'signature(oid)', 'sound_triggers(oid)', 'lookup(text, text)',
+        'request(text, boolean)'
     ]) AS name
 ) AS wanted (privilege, kind, object)
 WHERE NOT CASE wanted.kind

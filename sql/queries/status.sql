@@ -12,6 +12,7 @@ SELECT
     c.last_change_at,
     r.lease_until,
     r.retry_at,
+    r.requested_at,
     r.lease_owner,
     r.exporting_since,
     r.exported_rows,

@@ -92,6 +92,15 @@ def test_an_export_under_way(dumper: Dumper, writer: psycopg.Connection) -> None
     assert "5,000 rows, 500/s, 10 s left" in text or "5,000 rows, 4" in text, text
 
 
+def test_an_export_that_was_asked_for(dumper: Dumper, writer: psycopg.Connection) -> None:
+    assert dumper.once() == 0
+    writer.execute("SELECT datastore_dumper.request('t', false)")
+    table = look(dumper)["tables"]["t"]
+    assert (table["state"], table["changes"], table["pending_since"]) == ("due", 0, None)
+    assert table["requested_at"] is not None
+    assert "asked for" in command(dumper.write_config(), "status").stdout
+
+
 def test_a_name_that_is_none(dumper: Dumper, writer: psycopg.Connection) -> None:
     done = command(dumper.write_config(), "status", "nobody")
     assert done.returncode == EXIT_FAILURE

@@ -74,6 +74,8 @@ def _what(table: TableStatus, now: datetime) -> RenderableType:
         return Text(f"failed {times}{again}: {mask_text(table.error or '')}", style="red")
     if table.state == "waiting" and table.due_at is not None:
         return Text(f"due in {shown_span(table.due_at - now)}")
+    if table.requested_at is not None:
+        return Text(f"asked for {shown_span(now - table.requested_at)} ago")
     if table.state == "due" and table.pending_since is not None:
         return Text(f"changed {shown_span(now - table.pending_since)} ago")
     if table.state == "stale":
@@ -133,6 +135,8 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     if table.pending_since is not None:
         due = "" if table.due_at is None else f", due {shown_time(table.due_at)}"
         facts.append(Text(f"  changed since {shown_time(table.pending_since)} ({table.changes:,} change rows){due}"))
+    if table.requested_at is not None:
+        facts.append(Text(f"  asked for at {shown_time(table.requested_at)}"))
     if table.error is not None:
         facts.append(Text(f"  last error ({table.attempts} in a row): {mask_text(table.error)}", style="red"))
     return facts
