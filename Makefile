@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fidelity bench lint lock ckan-env picture clean
+.PHONY: help demo test failpoints torture fidelity bench lint lock ckan-env picture clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -41,6 +41,9 @@ demo: .venv/demo.installed ## Show the daemon at work on real data (half a minut
 
 test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' for some of them
 	$(venv) -m pytest $(PYTEST_ARGS)
+
+failpoints: .venv/dev.installed ## Let the daemon die at every step, and another one find all of it again (about 10 minutes)
+	FAILPOINTS=all $(venv) -m pytest tests/failpoints $(PYTEST_ARGS)
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)

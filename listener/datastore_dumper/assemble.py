@@ -14,6 +14,7 @@ from itertools import chain, groupby
 
 from datastore_dumper.errors import DumperError, FormatFailedError, ObjectChangedError, ObjectMissingError, StorageError
 from datastore_dumper.export import TableState
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.formats import Compat, FileFormat, Format, Table
 from datastore_dumper.formats.alterations import altered
 from datastore_dumper.lease import Lease
@@ -249,7 +250,9 @@ class _Group:
         resource_id = self._assembly.state.table.resource_id
         extension = file_format.format.extension
         key = object_key(resource_id, new_version(self._assembly.state.generated_at), extension)
+        failpoint("before_announce")
         self._assembly.announce(key)
+        failpoint("after_announce")
         headers = ObjectHeaders(file_format.format.content_type, f"{resource_id}.{extension}")
         try:
             written = self._assembly.storage.write(key, parts, headers)

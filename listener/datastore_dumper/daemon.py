@@ -22,6 +22,7 @@ from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Debounce, Pending, agenda, startable
 from datastore_dumper.errors import UnavailableError
+from datastore_dumper.failpoints import arm
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage, sweep
 from datastore_dumper.install import require_installed
@@ -81,6 +82,8 @@ class Daemon:
         supervisor = self._supervisor
         supervisor.on_stop(self._bell.ring)
         supervisor.on_stop(self._housekeeping_due.set)
+        if arm():
+            log.warning("failpoints_armed")
         log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=list(self._compats))
         with (
             stop_signals(supervisor.shut_down, self._abandon.set),

@@ -22,6 +22,7 @@ from psycopg import errors, pq, sql
 from datastore_dumper.database import Connection
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.formats import Column, Compat, Format, Table
 from datastore_dumper.plan import BUCKET_BITS, Fresh
 from datastore_dumper.spool import SegmentFile
@@ -58,6 +59,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
     `primary` is given if `connection` is to a standby. There the holder keeps no lock on anything: replay waits for readers
     (VACUUM shortens our own tables, too, and on the primary it would give way).
     """
+    failpoint("before_snapshot")
     filenode = _filenode(connection, relid)
     connection.execute(query("begin_snapshot"))
     try:
@@ -74,6 +76,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             resource_id, signature, generated_at, estimated_rows = state
             columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
+        failpoint("after_snapshot")
         yield TableState(
             relid=relid,
             table=Table(resource_id, columns),
@@ -111,9 +114,12 @@ class SegmentReader:
         Raises `TableChangedError` if the snapshot no longer shows the table, `GaveWayError` if its lock is not to be
         had, `UnsupportedTypeError` if the format cannot write a column.
         """
+        failpoint("before_segment")
         copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
         with self._explained(), path.open("xb") as spool, self._locked_snapshot(format_.settings):
-            return self._copy(copy, format_, part, spool, path, progress)
+            segment = self._copy(copy, format_, part, spool, path, progress)
+        failpoint("after_segment")
+        return segment
 
     def boundaries(self, first: int | None, last: int | None, rows: int, most: int) -> list[int]:
         """Buckets at which segments of about so many rows begin, at most `most` of them, within [first, last].
@@ -195,6 +201,7 @@ class SegmentReader:
                 digest.update(batch)
                 length += len(batch)
                 progress(counted.rows)
+                failpoint("within_segment")
         return SegmentFile(part.first, part.last, path, counted.rows, length, digest.hexdigest())
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import DumperError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage
@@ -21,8 +22,14 @@ def collect_garbage(connection: Connection, storage: Storage) -> int:
     while True:
         with connection.transaction():
             keys = [key for (key,) in connection.execute(query("due_garbage"), {"most": _BATCH}).fetchall()]
+            if keys:
+                failpoint("before_garbage")
             deleted = _delete(storage, keys)
+            if deleted:
+                failpoint("within_garbage")
             connection.execute(query("forget_garbage"), {"keys": deleted})
+        if deleted:
+            failpoint("after_garbage")
         collected += len(deleted)
         if len(deleted) < _BATCH:
             return collected

@@ -16,6 +16,7 @@ from psycopg import errors, sql
 
 from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.errors import DumperError, PermissionDeniedError, UnavailableError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.sqlfiles import query, read_sql, sql_directory
 
 
@@ -125,7 +126,9 @@ def attach_missing(
     for done, (relid, resource_id) in enumerate(missing):
         progress(done, len(missing))
         try:
+            failpoint("before_attach")
             connection.execute(query("attach"), {"relid": relid})
+            failpoint("after_attach")
         except psycopg.OperationalError as error:
             if connection.closed:
                 raise

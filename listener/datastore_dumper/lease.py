@@ -11,6 +11,7 @@ from datetime import datetime
 
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import LeaseLostError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.sqlfiles import query
 
 # A holder stops trusting its lease this share of the lifetime before Postgres would give it to somebody else.
@@ -54,11 +55,13 @@ class Leases:
     def claim(self, connection: Connection, relid: int) -> Lease | None:
         """The lease on a table, or None if somebody else has it or it is gone. It is renewed until `drop`."""
         before = time.monotonic()
+        failpoint("before_claim")
         row = connection.execute(
             query("claim"), {"relid": relid, "owner": self.owner, "ttl_seconds": self.ttl_seconds}
         ).fetchone()
         if row is None:
             return None
+        failpoint("after_claim")
         resource_id, epoch, attempts, requested_at, is_full = row
         trusted_until = before + self.ttl_seconds * _TRUST
         lease = Lease(relid, resource_id, self.owner, epoch, attempts, trusted_until, requested_at, is_full)
@@ -70,6 +73,7 @@ class Leases:
         """Renew all leases in one statement and write down how far the exports are. Returns those that are lost."""
         with self._lock:
             held = list(self._held.values())
+        failpoint("before_renew")
         if not held:
             return []
         before = time.monotonic()
@@ -87,6 +91,7 @@ class Leases:
                 },
             )
         }
+        failpoint("after_renew")
         lost = []
         for lease in held:
             if lease.relid in renewed:
@@ -117,6 +122,7 @@ class Leases:
 
 def release(connection: Connection, lease: Lease, *, error: str | None, retry_seconds: float) -> None:
     """Give a table back unpublished: with the error that is shown in the status, and not to be tried before `retry_seconds`."""
+    failpoint("before_release")
     connection.execute(
         query("release"),
         {
@@ -127,3 +133,4 @@ def release(connection: Connection, lease: Lease, *, error: str | None, retry_se
             "retry_seconds": retry_seconds,
         },
     )
+    failpoint("after_release")

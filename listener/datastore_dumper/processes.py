@@ -22,6 +22,7 @@ import psycopg
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.errors import ExportError
 from datastore_dumper.export import SegmentReader, TableState
+from datastore_dumper.failpoints import arm
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.plan import Fresh
 from datastore_dumper.spool import SegmentFile
@@ -92,6 +93,7 @@ _never = threading.Event()
 
 
 def _begin() -> None:
+    arm()
     # The terminal and systemd signal the whole group; the daemon decides when its processes stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

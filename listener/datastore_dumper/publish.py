@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, LeaseLostError
 from datastore_dumper.export import TableState
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.lease import Lease
 from datastore_dumper.manifest import Manifest
 from datastore_dumper.sqlfiles import query
@@ -86,6 +87,7 @@ def publish(
     collected or retired as garbage meanwhile. Files they replace are kept for `retain_seconds`.
     """
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
+    failpoint("before_publish")
     with connection.transaction():
         held = connection.execute(
             query("hold_lease"),
@@ -157,3 +159,5 @@ def publish(
             query("forget_changes"),
             {**identity, "xids": [xid for xid, _ in state.changes], "buckets": [bucket for _, bucket in state.changes]},
         )
+        failpoint("within_publish")
+    failpoint("after_publish")

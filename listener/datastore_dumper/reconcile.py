@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from datastore_dumper.database import Connection
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.install import attach_missing
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
@@ -39,6 +40,7 @@ def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seco
         dropped = connection.execute(query("forget_resources")).fetchall()
         connection.execute(query("forget_orphan_failures"), {"formats": formats})
         connection.execute(query("forget_orphan_changes"))
+        failpoint("within_reconcile")
     for (resource_id,) in dropped:
         log.info("table_dropped", resource_id=resource_id)
     attached, unattached = attach_missing(connection)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,9 +60,9 @@ class Dumper:
         return daemon.run_once()
 
     @contextmanager
-    def running(self, **sections: dict[str, Any]) -> Iterator[DaemonProcess]:
-        """The daemon as a process of its own, ended with SIGTERM."""
-        with DaemonProcess.start(self.write_config(**sections)) as process:
+    def running(self, env: Mapping[str, str] | None = None, **sections: dict[str, Any]) -> Iterator[DaemonProcess]:
+        """The daemon as a process of its own, ended with SIGTERM. `env` is added to its environment."""
+        with DaemonProcess.start(self.write_config(**sections), env) as process:
             process.wait_for("listening")
             yield process
 
@@ -88,12 +88,12 @@ class DaemonProcess:
 
     @classmethod
     @contextmanager
-    def start(cls, config: Path) -> Iterator[DaemonProcess]:
+    def start(cls, config: Path, env: Mapping[str, str] | None = None) -> Iterator[DaemonProcess]:
         with subprocess.Popen(
             [sys.executable, "-m", "datastore_dumper", "run", "-c", str(config)],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         ) as process:
             started = cls(process)
             reader = threading.Thread(target=started._read)

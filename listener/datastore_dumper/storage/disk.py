@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datastore_dumper.errors import ConfigError, ObjectChangedError, ObjectMissingError, StorageError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Part, ReusePart, StoredObject, WrittenObject
 from datastore_dumper.storage.disk_files import (
     FileRange,
@@ -85,7 +86,9 @@ class DiskStorage:
                 uploaded, reused = self._fill(key, descriptor, source)
                 with self._errors(key, writing=True):
                     os.fsync(descriptor)
+                    failpoint("before_complete")
                     _publish(temporary, path, key)
+                    failpoint("after_complete")
                     self._sync_up(path.parent)
             finally:
                 os.close(descriptor)
@@ -210,9 +213,11 @@ class DiskStorage:
         """Bytes written and bytes reused. An error of `source` itself goes through as it is."""
         uploaded = reused = 0
         for part in source:
+            failpoint("before_part")
             if isinstance(part, ReusePart):
                 self._reuse(key, part, descriptor)
                 reused += part.length
+                failpoint("after_part")
                 continue
             with self._errors(key, writing=True):
                 if isinstance(part, BytesPart):
@@ -221,6 +226,7 @@ class DiskStorage:
                     with part.open() as file:
                         copy_range(file.fileno(), descriptor, part.offset, part.length, str(part.path))
             uploaded += part.length
+            failpoint("after_part")
         return uploaded, reused
 
     def _reuse(self, key: str, part: ReusePart, descriptor: int) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from datastore_dumper.errors import DumperError, ObjectMissingError, StorageError, StorageUnavailableError
+from datastore_dumper.failpoints import failpoint
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Part, ReusePart, WrittenObject
 from datastore_dumper.storage.multipart import CopyPart, Limits, Piece, UploadPart, plan
 from datastore_dumper.storage.s3_client import S3Client
@@ -68,10 +69,15 @@ class _Writer:
                 yield piece
 
     def _put(self, part: UploadPart) -> WrittenObject:
+        failpoint("before_part")
         data = self._assemble(part)
+        failpoint("after_part")
         self._uploaded = part.length
         try:
-            return self._verified(self._client.put(self._key, data, self._headers))
+            failpoint("before_complete")
+            etag = self._client.put(self._key, data, self._headers)
+            failpoint("after_complete")
+            return self._verified(etag)
         except BaseException:
             # The request may have been carried out although we did not get the answer.
             with contextlib.suppress(DumperError):
@@ -83,7 +89,10 @@ class _Writer:
         try:
             upload_id = _retried(lambda: self._client.create_upload(self._key, self._headers))
             etags = self._send_all(upload_id, planned)
-            return self._verified(self._complete(upload_id, etags))
+            failpoint("before_complete")
+            etag = self._complete(upload_id, etags)
+            failpoint("after_complete")
+            return self._verified(etag)
         except BaseException:
             self._discard(upload_id)
             raise
@@ -117,12 +126,16 @@ class _Writer:
     def _send(self, upload_id: str, part: UploadPart | CopyPart) -> str:
         """In a thread: send one part, return its etag."""
         try:
+            failpoint("before_part")
             if isinstance(part, CopyPart):
-                return _retried(partial(self._client.copy_part, self._key, upload_id, part.number, part.source))
-            return self._client.upload_part(self._key, upload_id, part.number, self._assemble(part))
+                etag = _retried(partial(self._client.copy_part, self._key, upload_id, part.number, part.source))
+            else:
+                etag = self._client.upload_part(self._key, upload_id, part.number, self._assemble(part))
+            failpoint("after_part")
         except BaseException as error:
             self._failure = self._failure or error
             raise
+        return etag
 
     def _assemble(self, part: UploadPart) -> bytes:
         return b"".join(
