@@ -9,7 +9,7 @@ import pytest
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.s3 import S3Storage
 from datastore_dumper.storage.settings import DiskSettings, S3Settings, open_storage
-from tests.storage.faulty_front import Front, front
+from tests.support.faulty_front import Front, front
 from tests.support.seaweedfs import S3Server
 
 

@@ -28,7 +28,7 @@ from datastore_dumper.errors import (
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders, ReusePart
 from datastore_dumper.storage.s3 import S3Storage
 from datastore_dumper.storage.settings import MIB, S3Settings, open_storage
-from tests.storage.faulty_front import Answer, Front, Request, front
+from tests.support.faulty_front import Answer, Front, Request, front
 from tests.support.seaweedfs import S3Server
 
 HEADERS = ObjectHeaders("text/csv; charset=utf-8", 'täble "1" (2).csv')

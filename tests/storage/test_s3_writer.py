@@ -19,7 +19,7 @@ from datastore_dumper.errors import (
 )
 from datastore_dumper.storage.base import BytesPart, FilePart, ObjectHeaders, Part, ReusePart
 from datastore_dumper.storage.s3 import S3Storage
-from tests.storage.faulty_front import Answer, Front, Lost, Request
+from tests.support.faulty_front import Answer, Front, Lost, Request
 from tests.support.seaweedfs import S3Server
 
 HEADERS = ObjectHeaders("text/csv", "t.csv")

@@ -48,8 +48,25 @@ class Lost:
     """The request is carried out, and the connection closed without an answer."""
 
 
+class Truncated:
+    """The request is carried out, and half of the answer's body arrives before the connection ends."""
+
+
+Reply = Answer | Lost | Truncated
+
 # Called for each request, in the server's threads: None passes it on.
-Fault = Callable[[Request], "Answer | Lost | None"]
+Fault = Callable[[Request], "Reply | None"]
+
+
+def error(status: int, code: str) -> Answer:
+    """As S3 answers it. With status 200: what completing an upload may end with (S3 API, CompleteMultipartUpload)."""
+    return Answer(status, f"<Error><Code>{code}</Code><Message>{code}, on purpose</Message></Error>".encode())
+
+
+INTERNAL_ERROR = error(500, "InternalError")
+SLOW_DOWN = error(503, "SlowDown")
+FORBIDDEN = error(403, "AccessDenied")
+COMPLETED_WITH_ERROR = error(200, "InternalError")
 
 
 class Front:
@@ -64,11 +81,11 @@ class Front:
     def operations(self) -> list[str]:
         return [request.operation for request in self.requests]
 
-    def fail(self, operation: str, *answers: Answer | Lost) -> None:
+    def fail(self, operation: str, *answers: Reply) -> None:
         """These answers, one after the other, to requests of the operation; then they pass."""
         left = list(answers)
 
-        def fault(request: Request) -> Answer | Lost | None:
+        def fault(request: Request) -> Reply | None:
             return left.pop(0) if left and request.operation == operation else None
 
         self.fault = fault
@@ -104,9 +121,14 @@ def front(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Front]:
             if isinstance(answer, Lost):
                 self.close_connection = True
                 return
+            if isinstance(answer, Truncated):
+                self.close_connection = True
+                self.answer(response.status, dict(response.getheaders()), data, data[: len(data) // 2])
+                return
             self.answer(response.status, dict(response.getheaders()), data)
 
-        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        def answer(self, status: int, headers: dict[str, str], body: bytes, sent: bytes | None = None) -> None:
+            """`sent`: what of the body really goes out."""
             self.send_response_only(status)
             lengths = {"Content-Length": str(len(body))}
             for name, value in {**lengths, **headers}.items():
@@ -114,7 +136,7 @@ def front(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Front]:
                     self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(body if sent is None else sent)
 
         def handle(self) -> None:
             # A client that does not trust the certificate ends the handshake, here, in the connection's own thread.
