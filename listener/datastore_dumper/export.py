@@ -30,6 +30,9 @@ from datastore_dumper.sqlfiles import query
 
 _BATCH_BYTES = 256 * 1024  # hashing and writing go by blocks of this size; a row is some hundred bytes
 _STALL_SECONDS = 300  # a COPY that sends nothing for so long is broken off
+# What Postgres sent and nobody took for so long ends the session, and with it the lock on the table: if this process is
+# frozen, there may be nobody else to give way. Less than the 15 s that xloader waits for a lock.
+_UNREAD_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class SegmentReader:
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
             lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
+            connection.execute(sql.SQL("SET LOCAL tcp_user_timeout = {}").format(_UNREAD_MILLISECONDS))
             for name, value in (*self.settings, *settings):
                 connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
             # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.

@@ -29,6 +29,7 @@ class Lease:
     attempts: int
     """Exports that failed in a row before this one."""
     trusted_until: float
+    ttl_seconds: float
     requested_at: datetime | None = None
     """When somebody asked for this export, by the database's clock."""
     is_full: bool = False
@@ -64,7 +65,9 @@ class Leases:
         failpoint("after_claim")
         resource_id, epoch, attempts, requested_at, is_full = row
         trusted_until = before + self.ttl_seconds * _TRUST
-        lease = Lease(relid, resource_id, self.owner, epoch, attempts, trusted_until, requested_at, is_full)
+        lease = Lease(
+            relid, resource_id, self.owner, epoch, attempts, trusted_until, self.ttl_seconds, requested_at, is_full
+        )
         with self._lock:
             self._held[relid] = lease
         return lease

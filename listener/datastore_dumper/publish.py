@@ -89,6 +89,7 @@ def publish(
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
     failpoint("before_publish")
     with connection.transaction():
+        connection.execute(query("limit_idle"), {"milliseconds": int(lease.ttl_seconds * 1000)})
         held = connection.execute(
             query("hold_lease"),
             {**identity, "epoch": lease.epoch, "owner": lease.owner, "requested_at": lease.requested_at},

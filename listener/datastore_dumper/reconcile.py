@@ -13,6 +13,8 @@ from datastore_dumper.sqlfiles import query
 
 log = get_logger(__name__)
 
+_IDLE_MILLISECONDS = 20_000  # between two statements that mend things for all tables
+
 
 @dataclass(frozen=True)
 class Reconciled:
@@ -33,6 +35,7 @@ def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seco
     `compats` has the formats that are wanted, by name, and whose bytes they are to have."""
     formats = list(compats)
     with connection.transaction():
+        connection.execute(query("limit_idle"), {"milliseconds": _IDLE_MILLISECONDS})
         connection.execute(query("rename_resources"))
         retired = connection.execute(
             query("retire_orphans"), {"formats": formats, "retain_seconds": retain_seconds}

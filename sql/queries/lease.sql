@@ -56,8 +56,14 @@ WHERE l.locktype = 'relation' AND l.granted AND l.relation = %(relid)s
 
 -- name: give_way
 -- The same for every table that somebody has waited for longer than the grace. Nobody but an ACCESS EXCLUSIVE lock waits
--- for a reader; on a standby it is the startup process that does, with all of replay behind it.
-SELECT DISTINCT waiter.relation::regclass::text, pg_catalog.pg_cancel_backend(a.pid)
+-- for a reader; on a standby it is the startup process that does, with all of replay behind it. A COPY whose client is
+-- frozen waits to send and heeds no cancellation: after more patience its session is ended (whose daemon's it is does not
+-- matter).
+SELECT DISTINCT
+    waiter.relation::regclass::text,
+    CASE WHEN waiter.waitstart < clock_timestamp() - make_interval(secs => %(patience_seconds)s)
+        THEN pg_catalog.pg_terminate_backend(a.pid) ELSE pg_catalog.pg_cancel_backend(a.pid)
+    END
 FROM pg_catalog.pg_locks AS waiter
 JOIN pg_catalog.pg_locks AS holder
     ON holder.locktype = 'relation' AND holder.database = waiter.database AND holder.relation = waiter.relation

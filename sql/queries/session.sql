@@ -13,6 +13,11 @@ FROM (VALUES
 ) AS wanted (name, value)
 JOIN pg_catalog.pg_settings AS s ON s.name = wanted.name;
 
+-- name: limit_idle
+-- For a transaction that holds locks of rows others need: a process that is frozen within it must not keep them. Postgres
+-- ends its session after so long.
+SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', %(milliseconds)s::text, true);
+
 -- name: reader_settings
 -- What CKAN's read role would have set at login among the settings that change the text of values; the most specific
 -- wins (PostgreSQL: ALTER ROLE, "Role-specific variable settings").
