@@ -1,5 +1,7 @@
 -- Takes out everything that the installation put in, in one transaction per table first (see `datastore-dumper uninstall`
 -- and detach()), then the rest. What is published in the storage stays; delete the prefix there by hand.
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
 DO $$
 DECLARE
     daemon text;
@@ -36,3 +38,4 @@ BEGIN
     END IF;
 END
 $$;
+COMMIT;

@@ -58,6 +58,8 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
         "BEGIN;",
         # Views are replaced under an exclusive lock, and whoever asks for a file would wait behind us.
         "SET LOCAL lock_timeout = '2s';",
+        # A superuser may run this: nobody's functions or operators are to be found in place of Postgres' own.
+        "SET LOCAL search_path = pg_catalog, pg_temp;",
         "SET LOCAL standard_conforming_strings = on;",
         *(
             _text(sql.SQL("SELECT set_config({}, {}, true);").format(f"datastore_dumper.{name}", value))

@@ -21,8 +21,12 @@ BEGIN
     -- The daemon works on its queue, asks for triggers, and reads the tables. It owns nothing and alters nothing.
     IF daemon IS NOT NULL AND daemon <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', daemon);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON datastore_dumper.change, datastore_dumper.resource, '
-            'datastore_dumper.dump_status, datastore_dumper.garbage, datastore_dumper.format_failure TO %I', daemon);
+        -- Earlier releases granted more. Changes are made by triggers and record_change(), rows of tables by attach().
+        EXECUTE format('REVOKE ALL ON datastore_dumper.change, datastore_dumper.resource FROM %I', daemon);
+        EXECUTE format('GRANT SELECT, DELETE ON datastore_dumper.change TO %I', daemon);
+        EXECUTE format('GRANT SELECT, UPDATE, DELETE ON datastore_dumper.resource TO %I', daemon);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON datastore_dumper.dump_status, datastore_dumper.garbage, '
+            'datastore_dumper.format_failure TO %I', daemon);
         EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '

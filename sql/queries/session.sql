@@ -3,13 +3,15 @@
 -- name: session_settings
 -- Whatever the role or the database has set: no time limits, as far as this release of Postgres has them
 -- (idle_session_timeout came with 14, transaction_timeout with 17); transactions that may write, and that are not
--- serializable, for the reads of those would make writers fail; strings and times as our SQL and the driver read them.
+-- serializable, for the reads of those would make writers fail; strings and times as our SQL and the driver read them; and
+-- no schema but Postgres' own searched for names, for an operator or function that somebody made elsewhere may fit the
+-- types of our arguments better.
 SELECT pg_catalog.set_config(s.name, wanted.value, false)
 FROM (VALUES
     ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_session_timeout', '0'),
     ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
     ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),
-    ('default_transaction_deferrable', 'off'), ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO')
+    ('search_path', 'pg_catalog, pg_temp'), ('default_transaction_deferrable', 'off'), ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO')
 ) AS wanted (name, value)
 JOIN pg_catalog.pg_settings AS s ON s.name = wanted.name;
 

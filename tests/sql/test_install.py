@@ -159,23 +159,71 @@ def test_no_function_of_ours_runs_as_a_superuser(database: ScratchDatabase) -> N
 def test_the_daemon_may_do_its_work_and_no_more(database: ScratchDatabase) -> None:
     with database.connect("ckan_write") as writer:
         create_table(writer, "t", {"a": "text"})
+        writer.execute("CREATE TABLE _private (_id int NOT NULL)")
+    with database.connect() as admin:
+        admin.execute("CREATE SCHEMA elsewhere AUTHORIZATION ckan_write")
+        admin.execute("CREATE TABLE elsewhere.secret (_id int NOT NULL)")
+        admin.execute("ALTER TABLE elsewhere.secret OWNER TO ckan_write")
+        admin.execute("CREATE TABLE others (_id int NOT NULL)")
     install(handle(database), ROLES)
     with database.connect("dumper") as daemon:
         for forbidden in (
             "INSERT INTO t (a) VALUES ('x')",
+            "UPDATE t SET a = 'x'",
+            "DELETE FROM t",
             "TRUNCATE t",
             "DROP TABLE t",
             "ALTER TABLE t DISABLE TRIGGER ALL",
+            "CREATE INDEX ON t (a)",
+            "COMMENT ON TABLE t IS 'x'",
+            "DO $$ BEGIN LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE; END $$",
+            "SELECT nextval('t__id_seq')",
+            "CREATE TABLE public.x (a int)",
+            "CREATE FUNCTION public.x() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = int, FUNCTION = int4eq)",
+            "CREATE SCHEMA x",
+            "CREATE ROLE x",
+            "SELECT * FROM elsewhere.secret",
+            "SELECT * FROM _private",
+            "SELECT * FROM others",
+            "SELECT pg_read_file('postgresql.conf')",
+            "COPY datastore_dumper.setting TO PROGRAM 'cat'",
             "CREATE TABLE datastore_dumper.x (a int)",
+            "ALTER FUNCTION datastore_dumper.attach(oid) SECURITY INVOKER",
             "DROP SCHEMA datastore_dumper CASCADE",
             "SELECT datastore_dumper.detach('t'::regclass)",
+            "SELECT datastore_dumper.ring()",
+            "CREATE TRIGGER x AFTER INSERT ON t EXECUTE FUNCTION datastore_dumper.on_truncate()",
+            "INSERT INTO datastore_dumper.change VALUES ('t'::regclass, '1', 1)",
+            "UPDATE datastore_dumper.change SET bucket = 1",
+            "INSERT INTO datastore_dumper.resource VALUES ('t'::regclass, 't')",
+            "UPDATE datastore_dumper.doorbell SET rang_at = 'infinity'",
             "UPDATE datastore_dumper.migration SET sha256 = ''",
             "UPDATE datastore_dumper.setting SET value = 'postgres'",
             "SET ROLE ckan_write",
+            "SET ROLE ckan_read",
             "SET ROLE datastore_dumper_owner",
+            "SET SESSION AUTHORIZATION ckan_write",
+            "SET session_replication_role = replica",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 daemon.execute(forbidden)
+        # It may ask for triggers on DataStore tables alone, and then only on those of CKAN's write role.
+        for table in ("elsewhere.secret", "_private", "datastore_dumper.change"):
+            with pytest.raises(psycopg.errors.UndefinedTable, match="is not a DataStore table"):
+                daemon.execute("SELECT datastore_dumper.attach(to_regclass(%s)::oid)", [table])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            daemon.execute("SELECT datastore_dumper.attach('others'::regclass)")
+    with database.connect() as admin:
+        owned = admin.execute(
+            "SELECT classid::regclass::text, objid FROM pg_shdepend WHERE refobjid = 'dumper'::regrole AND deptype = 'o' "
+            "AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchall()
+        assert owned == []
+        assert (
+            admin.execute("SELECT roleid::regrole FROM pg_auth_members WHERE member = 'dumper'::regrole").fetchall()
+            == []
+        )
 
 
 def test_ckans_reader_may_look_up_and_no_more(database: ScratchDatabase) -> None:
@@ -188,6 +236,12 @@ def test_ckans_reader_may_look_up_and_no_more(database: ScratchDatabase) -> None
             "SELECT datastore_dumper.attach(1)",
             "SELECT datastore_dumper.ring()",
             "SELECT datastore_dumper.signature(1)",
+            "SELECT datastore_dumper.sound_triggers(1)",
+            "SELECT datastore_dumper.record_change(1, '{1}')",
+            "SELECT * FROM datastore_dumper.setting",
+            "SELECT * FROM datastore_dumper.datastore_table",
+            "SELECT * FROM datastore_dumper.garbage",
+            "CREATE TABLE datastore_dumper.x (a int)",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(forbidden)
