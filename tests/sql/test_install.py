@@ -166,7 +166,7 @@ def test_the_daemon_may_do_its_work_and_no_more(database: ScratchDatabase) -> No
         admin.execute("ALTER TABLE elsewhere.secret OWNER TO ckan_write")
         admin.execute("CREATE TABLE others (_id int NOT NULL)")
     install(handle(database), ROLES)
-    with database.connect("dumper") as daemon:
+    with database.connect("dumper") as daemon, database.connect() as admin:
         for forbidden in (
             "INSERT INTO t (a) VALUES ('x')",
             "UPDATE t SET a = 'x'",
@@ -210,8 +210,9 @@ def test_the_daemon_may_do_its_work_and_no_more(database: ScratchDatabase) -> No
                 daemon.execute(forbidden)
         # It may ask for triggers on DataStore tables alone, and then only on those of CKAN's write role.
         for table in ("elsewhere.secret", "_private", "datastore_dumper.change"):
+            (relid,) = admin.execute("SELECT %s::regclass::oid", [table]).fetchone()
             with pytest.raises(psycopg.errors.UndefinedTable, match="is not a DataStore table"):
-                daemon.execute("SELECT datastore_dumper.attach(to_regclass(%s)::oid)", [table])
+                daemon.execute("SELECT datastore_dumper.attach(%s)", [relid])
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             daemon.execute("SELECT datastore_dumper.attach('others'::regclass)")
     with database.connect() as admin:
