@@ -48,10 +48,9 @@ class FailpointError(Exception):
     """What the action `raise` raises: no error of ours, so that nobody handles it on purpose."""
 
 
-def parse(text: str) -> dict[str, str]:
+def parse(text: str, *, in_worker: bool) -> dict[str, str]:
     """Actions of this process by name. Raises `ValueError` for what does not exist: a test would pass for nothing."""
     actions = {}
-    in_worker = multiprocessing.parent_process() is not None
     for item in filter(None, text.split(",")):
         place, _, action = item.partition("=")
         scope, _, name = place.rpartition("/")
@@ -65,21 +64,21 @@ def parse(text: str) -> dict[str, str]:
     return actions
 
 
-_actions: Mapping[str, str] = parse(os.environ.get(VARIABLE, ""))
-_armed = False
+_actions: Mapping[str, str] = {}
 _passed: Counter[str] = Counter()
 
 
 def arm() -> bool:
     """From here on they count: checks at the start come by some of them, too. True if the environment names any."""
-    global _armed
-    _armed = bool(_actions)
-    return _armed
+    global _actions
+    # A spawned process imports this before it knows that it has a parent.
+    _actions = parse(os.environ.get(VARIABLE, ""), in_worker=multiprocessing.parent_process() is not None)
+    return bool(_actions)
 
 
 def failpoint(name: str) -> None:
     """Do what the environment says for this place: nothing."""
-    if _armed:
+    if _actions:
         _act(name)
 
 

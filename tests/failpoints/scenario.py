@@ -21,7 +21,7 @@ from tests.support.postgres import PostgresServer, ScratchDatabase
 from tests.support.waiting import eventually
 
 FORMATS = ["csv", "csv-bom"]
-ROWS = 40_000  # five buckets: more segments than one, and more than the 5 MiB that make a part
+ROWS = 66_000  # nine buckets: four segments, and more than the 5 MiB that make a part
 SECTIONS = {
     "export": {"segment_bytes": 1 << 20, "retry_max_seconds": 1, "formats": FORMATS},
     "storage": {"link_expiry_seconds": 1, "grace_seconds": 0},
@@ -43,7 +43,7 @@ def template(server: PostgresServer) -> Iterator[str]:
             insert(admin, "small", ["a"], [["x"], [None], ['quo"te']])
             insert(admin, "secret", ["a"], [["s"]])
             admin.execute("ALTER TABLE big DISABLE TRIGGER zfulltext")
-            admin.execute("INSERT INTO big (a) SELECT repeat('x', 200) || i FROM generate_series(1, %s) i", [ROWS])
+            admin.execute("INSERT INTO big (a) SELECT repeat('x', 120) || i FROM generate_series(1, %s) i", [ROWS])
             install(handle(database), ROLES)
             # As where the installer may not have any: the daemon gives tables their triggers.
             admin.execute("DROP EVENT TRIGGER datastore_dumper_ddl")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from datastore_dumper.failpoints import EXIT_CODE, NAMES, VARIABLE, parse
 from tests.failpoints.scenario import Scenario, template
-from tests.support.daemon import Dumper
+from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.postgres import PostgresServer, ScratchDatabase
 from tests.support.waiting import eventually
 
@@ -113,11 +111,14 @@ def test_cases_of_the_sample_exist() -> None:
 
 
 def test_a_failpoint_or_action_that_does_not_exist_is_refused() -> None:
-    assert parse("before_claim=kill@2,worker/within_segment=exit") == {"before_claim": "kill@2"}
+    text = "before_claim=kill@2,worker/within_segment=exit"
+    assert parse(text, in_worker=False) == {"before_claim": "kill@2"}
+    assert parse(text, in_worker=True) == {"before_claim": "kill@2", "within_segment": "exit"}
     for text in ("before_lunch=kill", "before_claim=stroll", "nobody/before_claim=kill", "before_claim"):
         with pytest.raises(ValueError, match=VARIABLE):
-            parse(text)
-    started = subprocess.run(
-        [sys.executable, "-m", "datastore_dumper", "--help"], env={**os.environ, VARIABLE: "before_lunch=kill"}
-    )
-    assert started.returncode != 0
+            parse(text, in_worker=False)
+
+
+def test_a_daemon_does_not_run_with_a_failpoint_that_does_not_exist(dumper: Dumper) -> None:
+    with DaemonProcess.start(dumper.write_config(), {VARIABLE: "before_lunch=kill"}) as daemon:
+        assert daemon.process.wait(DEATH_SECONDS) != 0
