@@ -13,6 +13,9 @@ class Debounce:
 
     quiet_seconds: float
     max_delay_seconds: float
+    retry_initial_seconds: float = 0
+    retry_max_seconds: float = 0
+    """Of the backoff after exports that did not even fail: whose daemon was gone before it could say so."""
 
 
 LARGE_BYTES = 64 * 1024 * 1024
@@ -37,6 +40,8 @@ class Pending:
     """Somebody asked for the export: it does not wait for quiet."""
     bytes: int = 0
     """About how large it is: its largest file so far, or its heap if that is larger."""
+    attempts: int = 0
+    """Exports that failed in a row, or were left behind by a daemon that died."""
 
     @property
     def is_large(self) -> bool:
@@ -64,7 +69,18 @@ def due_at(pending: Pending, debounce: Debounce) -> datetime:
     )
     if pending.requested_at is not None:
         due = min(due, pending.requested_at)
-    return max([due, *(bound for bound in (pending.retry_at, pending.lease_until) if bound is not None)])
+    return max([due, *(bound for bound in (pending.retry_at, _free_at(pending, debounce)) if bound is not None)])
+
+
+def _free_at(pending: Pending, debounce: Debounce) -> datetime | None:
+    """When a lease that nobody gives back ends. The table may be what its holder died of (memory, a fault in a library): if
+    that happened before, it backs off as after an error, so that a daemon that is started again gets to the other tables."""
+    if pending.lease_until is None or not pending.attempts or pending.requested_at is not None:
+        return pending.lease_until
+    delay = retry_delay_seconds(
+        pending.attempts - 1, debounce.retry_initial_seconds, debounce.retry_max_seconds, jitter=0
+    )
+    return pending.lease_until + timedelta(seconds=delay)
 
 
 def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Agenda:

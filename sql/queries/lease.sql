@@ -1,11 +1,15 @@
 -- Leases: one daemon at a time exports a table. An epoch counts the claims; publishing compares it.
 
 -- name: claim
--- Nothing comes back if somebody else has the table, or is just taking it.
+-- Nothing comes back if somebody else has the table, or is just taking it. A lease that ran out without being given back is
+-- an export that failed: its daemon died, perhaps of this table.
 UPDATE datastore_dumper.resource AS r
 SET lease_owner = %(owner)s, lease_epoch = r.lease_epoch + 1,
     lease_until = clock_timestamp() + make_interval(secs => %(ttl_seconds)s),
-    exporting_since = clock_timestamp(), exported_rows = 0, expected_rows = NULL
+    exporting_since = clock_timestamp(), exported_rows = 0, expected_rows = NULL,
+    attempts = r.attempts + (r.lease_owner IS NOT NULL)::int,
+    last_error = CASE WHEN r.lease_owner IS NULL THEN r.last_error ELSE
+        'The daemon ' || r.lease_owner || ' died or lost the database while it exported this table' END
 FROM (
     SELECT relid FROM datastore_dumper.resource
     WHERE relid = %(relid)s AND (lease_until IS NULL OR lease_until < clock_timestamp())

@@ -13,6 +13,7 @@ SELECT
         t.relpages * pg_catalog.current_setting('block_size')::bigint,
         0
     ) AS bytes,
+    coalesce(r.attempts, 0) AS attempts,
     clock_timestamp() AS now
 FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at

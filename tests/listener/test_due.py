@@ -77,6 +77,14 @@ def test_the_longest_overdue_comes_first() -> None:
     assert [each.relid for each in agenda([late, early], Debounce(5, 10), NOW).due] == [1, 2]
 
 
+def test_a_table_that_daemons_die_of_backs_off() -> None:
+    debounce = Debounce(0, 0, retry_initial_seconds=5, retry_max_seconds=60)
+    pending = Pending(1, "a", NOW - timedelta(hours=1), NOW - timedelta(hours=1), NOW, None)
+    delays = [due_at(replace(pending, attempts=attempts), debounce) - NOW for attempts in range(6)]
+    assert [delay.total_seconds() for delay in delays] == [0, 5, 10, 20, 40, 60]
+    assert due_at(replace(pending, attempts=5, requested_at=NOW), debounce) == NOW
+
+
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_retries_grow_to_the_cap_and_are_jittered(attempts: int, jitter: float) -> None:
     delay = retry_delay_seconds(attempts, 5, 600, jitter)
