@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.support.daemon",
     "tests.support.exporting",
     "tests.support.standby",
+    "tests.support.pgbouncer",
 ]

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import conninfo, errors, waiting
-from psycopg.abc import RV, PQGen
+from psycopg import Cursor, IsolationLevel, conninfo, errors, pq, waiting
+from psycopg.abc import RV, Params, PQGen
 from psycopg.rows import TupleRow
 
 from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError, UnavailableError
 from datastore_dumper.sqlfiles import query
-
-Connection = psycopg.Connection[TupleRow]
 
 # A peer that vanished without a word is noticed within a minute (PostgreSQL: libpq connection parameters).
 _KEEPALIVE = {
@@ -30,13 +28,52 @@ _KEEPALIVE = {
     "tcp_user_timeout": "30000",
 }
 
+_TRANSACTION_TIMEOUT_VERSION = 170000
 _SILENCE_SECONDS = 300
 """Longer than any statement of ours takes. COPY has a deadline of its own (`export`)."""
 
 
-class _LimitedConnection(psycopg.Connection[TupleRow]):
-    """Gives up on a peer that accepts and never answers (a frozen server, a proxy that forwards nothing): TCP is content
-    with it, a thread would wait for ever, and the lease of its export would be renewed for ever."""
+class Connection(psycopg.Connection[TupleRow]):
+    """Autocommit. Two things are not as in psycopg:
+
+    It gives up on a peer that accepts and never answers (a frozen server, a proxy that forwards nothing): TCP is content with
+    it, a thread would wait for ever, and the lease of its export would be renewed for ever.
+
+    Behind a pooler each transaction may run in another session of the server. Settings of a session would be lost there, and
+    stay behind for somebody else; so each transaction begins with them, single statements too.
+    """
+
+    pooled = False
+
+    def begin(self, statement: str) -> None:
+        """BEGIN with characteristics, for transactions that are not a block."""
+        super().execute(statement.encode())
+        self._set_transaction()
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        outermost = self._is_idle()
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if outermost:
+                self._set_transaction()
+            yield transaction
+
+    def execute(self, query: Any, params: Params | None = None, **options: Any) -> Cursor[TupleRow]:
+        if not self.pooled or not self._is_idle():
+            return super().execute(query, params, **options)
+        with self.transaction():
+            return super().execute(query, params, **options)
+
+    def _is_idle(self) -> bool:
+        return self.info.transaction_status == pq.TransactionStatus.IDLE
+
+    def _set_transaction(self) -> None:
+        if self.pooled:
+            super().execute(query("transaction_settings"))
+            if self.info.server_version >= _TRANSACTION_TIMEOUT_VERSION:
+                super().execute(query("transaction_timeout"))
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         return super().wait(self._limited(gen), *args, **kwargs)
@@ -90,13 +127,24 @@ class Database:
                     "database.dsn is not a connection string",
                     hint="Write a URI (postgresql://user@host/datastore) or keywords (host=... dbname=...).",
                 ) from None
-            connection: Connection = _LimitedConnection.connect(parameters, autocommit=True)
+            # Prepared statements are of a session, and ours are not asked often enough to be worth it.
+            connection = Connection.connect(parameters, autocommit=True, prepare_threshold=None)
             try:
-                connection.execute(query("session_settings"))
+                connection.pooled = _is_pooled(connection)
+                if connection.pooled:
+                    connection.isolation_level = IsolationLevel.READ_COMMITTED
+                    connection.read_only = connection.deferrable = False
+                else:
+                    connection.execute(query("session_settings"))
             except BaseException:
                 connection.close()
                 raise
             return connection
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """A pooler makes up the process id that cancelling goes by, for it serves a client with several sessions."""
+    return connection.execute(query("backend_pid")).fetchone() != (connection.info.backend_pid,)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
     """
     failpoint("before_snapshot")
     filenode = _filenode(connection, relid)
-    connection.execute(query("begin_snapshot"))
+    connection.begin(query("begin_snapshot"))
     try:
         exported = connection.execute(query("export_snapshot")).fetchone()
         assert exported is not None, "one row"
@@ -157,7 +157,7 @@ class SegmentReader:
     @contextmanager
     def _locked_snapshot(self, settings: tuple[tuple[str, str], ...]) -> Iterator[None]:
         connection, state = self.connection, self.state
-        connection.execute(query("begin_snapshot"))
+        connection.begin(query("begin_snapshot"))
         try:
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
             lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"

@@ -20,6 +20,22 @@ JOIN pg_catalog.pg_settings AS s ON s.name = wanted.name;
 -- ends its session after so long.
 SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', %(milliseconds)s::text, true);
 
+-- name: backend_pid
+SELECT pg_catalog.pg_backend_pid();
+
+-- name: transaction_settings
+-- The same where only a transaction is ours. SET takes no snapshot, so one may still be imported. (Whether it may write, and
+-- its isolation, is said when it begins.)
+SET LOCAL statement_timeout = 0;
+SET LOCAL lock_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL DateStyle = 'ISO';
+
+-- name: transaction_timeout
+-- Postgres has it since 17.
+SET LOCAL transaction_timeout = 0;
+
 -- name: reader_settings
 -- What CKAN's read role would have set at login among the settings that change the text of values; the most specific
 -- wins (PostgreSQL: ALTER ROLE, "Role-specific variable settings").

@@ -141,8 +141,8 @@ def notifications(subject: Subject, connection: Connection) -> Iterator[Result]:
         yield warning(
             "database.listen",
             f"a notification did not arrive within {_NOTIFY_SECONDS:g} s",
-            "Connect past the pooler, or with one that pools sessions: until then the daemon looks every "
-            f"{subject.config.look.interval_seconds:g} s (look.interval_seconds) instead.",
+            "LISTEN needs a session of its own: lead database.dsn past the pooler, or let it pool sessions. Until then the "
+            f"daemon looks every {subject.config.look.interval_seconds:g} s (look.interval_seconds) instead.",
         )
 
 

@@ -46,7 +46,7 @@ def prepare(server: PrivatePostgres) -> None:
 
 def connect(server: PrivatePostgres, role: str | None = None) -> Connection:
     """A connection in autocommit mode; without a role, the superuser's."""
-    return psycopg.connect(server.dsn(DATABASE, role), autocommit=True)
+    return Connection.connect(server.dsn(DATABASE, role), autocommit=True)
 
 
 def create_and_load(writer: Connection, batches: Iterable[tuple[int, bytes]], progress: Callable[[float], None]) -> int:
