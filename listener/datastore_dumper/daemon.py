@@ -21,7 +21,7 @@ from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Debounce, Pending, agenda, startable
-from datastore_dumper.errors import UnavailableError
+from datastore_dumper.errors import PermissionDeniedError, StorageError, UnavailableError
 from datastore_dumper.failpoints import arm
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage, sweep
@@ -30,6 +30,7 @@ from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, keep_connected, stop_signals
 from datastore_dumper.logs import get_logger
 from datastore_dumper.look import look
+from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.reconcile import reconcile
@@ -54,8 +55,14 @@ class Daemon:
         self._standby = _standby(config)
         self._storage = storage
         self._settings = work_settings(config)
+        self._ownership = Ownership(storage, self._settings.retain_seconds)
         self._compats = {each.name: str(each.format.compat(self._settings.compat)) for each in self._settings.formats}
-        self._debounce = Debounce(config.debounce.quiet_seconds, config.debounce.max_delay_seconds)
+        self._debounce = Debounce(
+            config.debounce.quiet_seconds,
+            config.debounce.max_delay_seconds,
+            config.export.retry_initial_seconds,
+            config.export.retry_max_seconds,
+        )
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
         self._supervisor = Supervisor()
         self._abandon = threading.Event()  # running exports shall break off
@@ -69,13 +76,17 @@ class Daemon:
         self._workers: list[Worker] = []
 
     def check(self) -> None:
-        """Raise `DumperError` if database, schema or storage are not what the daemon needs."""
+        """Raise `DumperError` if database, schema or storage are not what the daemon needs. Marks a new storage as ours."""
         with self._database.connect("check") as connection:
+            if connection.pooled:
+                log.info("pooler_found", note="notifications may not pass it; see `datastore-dumper check`")
             require_installed(connection)
             if self._standby is not None:
                 self._standby.check(connection)
-        for note in self._storage.check():
-            log.warning("storage_limited", note=note)
+            for note in self._storage.check():
+                log.warning("storage_limited", note=note)
+            with database_errors():
+                self._ownership.settle(connection)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT. Raises what a side task failed with."""
@@ -131,7 +142,8 @@ class Daemon:
                         break
                     tried.add(untried[0])
                     failed += not self._dump(untried[0], spool)
-                collect_garbage(connection, self._storage)
+                if self._settle(connection):
+                    collect_garbage(connection, self._storage)
             finally:
                 supervisor.shut_down()
                 self._finished.set()
@@ -196,6 +208,7 @@ class Daemon:
                 self._standby,
                 self._storage,
                 self._leases,
+                self._ownership,
                 self._settings,
                 self._processes,
                 spool,
@@ -226,16 +239,27 @@ class Daemon:
             nonlocal swept
             while not self._supervisor.stop.is_set():
                 self._housekeeping_due.clear()
+                settled = self._settle(connection)
                 self._reconcile(connection)
-                if time.monotonic() - swept >= _SWEEP_SECONDS:
+                if settled and time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     sweep(self._storage, ABANDONED_SECONDS)
-                collect_garbage(connection, self._storage)
+                if settled:
+                    collect_garbage(connection, self._storage)
                 self._bell.ring()
                 if not self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds):
                     self._reported = frozenset()
 
         keep_connected(self._database, "keep house", self._supervisor.stop, work)
+
+    def _settle(self, connection: Connection) -> bool:
+        """Whether the storage is known to be ours now. If it is another's, that is the daemon's end."""
+        try:
+            self._ownership.settle(connection)
+        except (StorageError, PermissionDeniedError) as error:
+            log.warning("storage_unverified", error=error.message)
+            return False
+        return True
 
     def _reconcile(self, connection: Connection) -> None:
         reconcile(

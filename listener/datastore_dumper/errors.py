@@ -34,6 +34,10 @@ class ConfigError(DumperError):
     exit_code = EXIT_CONFIG
 
 
+class ForeignStorageError(ConfigError):
+    """The storage is another database's, as far as anybody can tell."""
+
+
 class UnavailableError(DumperError):
     """A server cannot be reached now: trying again later may help."""
 

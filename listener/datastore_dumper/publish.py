@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
@@ -14,6 +15,7 @@ from datastore_dumper.export import TableState
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.lease import Lease
 from datastore_dumper.manifest import Manifest
+from datastore_dumper.ownership import is_ours
 from datastore_dumper.sqlfiles import query
 
 ABANDONED_SECONDS = 24 * 3600
@@ -78,13 +80,15 @@ def publish(
     files: list[NewFile],
     failures: Sequence[FailedFormat] = (),
     *,
+    installation: UUID,
     retain_seconds: float,
     duration_seconds: float,
 ) -> None:
     """Make `files` the published ones, note the formats that failed, forget the changes seen, and give the lease back.
 
-    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if an object was
-    collected or retired as garbage meanwhile. Files they replace are kept for `retain_seconds`.
+    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if the storage is (its
+    `installation` is not this database's any more), or if an object was collected or retired as garbage meanwhile.
+    Files they replace are kept for `retain_seconds`.
     """
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
     failpoint("before_publish")
@@ -96,6 +100,8 @@ def publish(
         ).fetchone()
         if held is None:
             raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")
+        if not is_ours(connection, installation):
+            raise ExportError("The storage is not this database's any more: nothing is published there")
         for file in files:
             if (
                 not file.announced

@@ -23,6 +23,7 @@ from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
+from datastore_dumper.ownership import Ownership
 from datastore_dumper.plan import Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask
 from datastore_dumper.publish import announce, publish, published_files
@@ -61,6 +62,7 @@ class Worker:
         standby: Standby | None,
         storage: Storage,
         leases: Leases,
+        ownership: Ownership,
         settings: WorkSettings,
         processes: SegmentProcesses,
         spool: Path,
@@ -70,6 +72,7 @@ class Worker:
         self._standby = standby
         self._storage = storage
         self._leases = leases
+        self._ownership = ownership
         self._settings = settings
         self._processes = processes
         self._spool = spool
@@ -102,6 +105,7 @@ class Worker:
 
     def _dump(self, lease: Lease) -> bool:
         started = time.monotonic()
+        installation = self._ownership.id
         try:
             made = self._make(lease)
             lease.require()
@@ -112,6 +116,7 @@ class Worker:
                 made.state,
                 made.files,
                 made.failures,
+                installation=installation,
                 retain_seconds=self._settings.retain_seconds,
                 duration_seconds=time.monotonic() - started,
             )

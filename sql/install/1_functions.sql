@@ -284,6 +284,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT s.storage_key, s.etag, s.bytes, s.rows, s.content_type, s.compat, s.generated_at,
         pending.since IS NULL
+            AND NOT EXISTS (SELECT FROM datastore_dumper.installation AS i WHERE i.conflict IS NOT NULL)
             AND s.relid = t.relid
             AND s.filenode = pg_relation_filenode(t.relid)
             AND s.signature = datastore_dumper.signature(t.relid)

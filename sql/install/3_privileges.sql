@@ -27,6 +27,7 @@ BEGIN
         EXECUTE format('GRANT SELECT, UPDATE, DELETE ON datastore_dumper.resource TO %I', daemon);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON datastore_dumper.dump_status, datastore_dumper.garbage, '
             'datastore_dumper.format_failure TO %I', daemon);
+        EXECUTE format('GRANT SELECT, UPDATE ON datastore_dumper.installation TO %I', daemon);
         EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '

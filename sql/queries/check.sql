@@ -67,8 +67,15 @@ FROM (
     SELECT 'USAGE', 'SCHEMA ', name FROM unnest(ARRAY['datastore_dumper', 'public']) AS name
     UNION ALL
     SELECT privilege, '', 'datastore_dumper.' || name
-    FROM unnest(ARRAY['change', 'resource', 'dump_status', 'garbage', 'format_failure']) AS name,
-        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+    FROM (VALUES
+        ('change', ARRAY['SELECT', 'DELETE']),
+        ('resource', ARRAY['SELECT', 'UPDATE', 'DELETE']),
+        ('dump_status', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('garbage', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('format_failure', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('installation', ARRAY['SELECT', 'UPDATE'])
+    ) AS granted (name, privileges)
+    CROSS JOIN unnest(granted.privileges) AS privilege
     UNION ALL
     SELECT 'SELECT', '', 'datastore_dumper.' || name
     FROM unnest(ARRAY['migration', 'setting', 'datastore_table', 'expected_trigger']) AS name

@@ -128,7 +128,7 @@ def test_every_privilege_that_install_grants_is_missed(installed: Dumper) -> Non
         ("USAGE ON SCHEMA datastore_dumper", "schema.version"),
         ("SELECT ON datastore_dumper.migration", "schema.version"),
         ("USAGE ON SCHEMA public", "schema.privileges"),
-        ("INSERT ON datastore_dumper.change", "schema.privileges"),
+        ("DELETE ON datastore_dumper.change", "schema.privileges"),
     ],
 )
 def test_a_privilege_that_lacks(installed: Dumper, results: Results, revoked: str, name: str) -> None:
@@ -243,3 +243,16 @@ def test_the_first_that_failed_is_the_exit_code() -> None:
     assert exit_code(results) == 77
     assert worst(results) == "failed"
     assert worst(results[:1]) == "warning"
+
+
+def test_whose_the_storage_is(installed: Dumper, results: Results, tmp_path: Path) -> None:
+    assert "nobody's" in results()["storage.owner"].found
+    assert installed.once() == 0
+    assert "this database's" in results()["storage.owner"].found
+    (tmp_path / "other").mkdir()
+    assert results(storage={"disk": {"directory": str(tmp_path / "other")}})["storage.owner"].status == "warning"
+    with installed.database.connect() as admin:
+        admin.execute("UPDATE datastore_dumper.installation SET id = gen_random_uuid()")
+    found = results()["storage.owner"]
+    assert (found.status, found.exit_code) == ("failed", EXIT_CONFIG)
+    assert "datastore-dumper adopt" in found.mend

@@ -43,7 +43,10 @@ class Stage:
         return self.connection.execute(statement.encode()).fetchall()
 
     def publish(self, lease: Lease, state: TableState, file: NewFile) -> None:
-        publish(self.connection, lease, state, [file], (), retain_seconds=100, duration_seconds=1)
+        ((installation,),) = self.all("SELECT id FROM datastore_dumper.installation")
+        publish(
+            self.connection, lease, state, [file], (), installation=installation, retain_seconds=100, duration_seconds=1
+        )
 
 
 @pytest.fixture
@@ -53,6 +56,22 @@ def stage(database: ScratchDatabase) -> Iterator[Stage]:
         create_table(writer, "t", {"a": "text"})
         relid = writer.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
         yield Stage(database, connection, writer, relid)
+
+
+def test_what_was_exported_for_another_storage_is_not_published(stage: Stage) -> None:
+    ((installation,),) = stage.all("SELECT id FROM datastore_dumper.installation")
+    lease, state = stage.claim(Leases("a", 20)), stage.state()
+    for change in ("SET id = gen_random_uuid()", f"SET id = '{installation}', conflict = 'it was taken over'"):
+        stage.all(f"UPDATE datastore_dumper.installation {change} RETURNING id")
+        with pytest.raises(ExportError, match="not this database's any more"):
+            publish(
+                stage.connection, lease, state, [new_file("t/1")],
+                installation=installation, retain_seconds=100, duration_seconds=1,
+            )  # fmt: skip
+    assert stage.all("SELECT FROM datastore_dumper.dump_status") == []
+    stage.all("UPDATE datastore_dumper.installation SET conflict = NULL RETURNING id")
+    announce(stage.connection, "t/1")
+    stage.publish(lease, state, new_file("t/1"))
 
 
 def new_file(key: str, announced: bool = True) -> NewFile:

@@ -48,6 +48,19 @@ def test_an_object_is_what_its_parts_are(storage: Storage, tmp_path: Path) -> No
     assert abs(datetime.now(timezone.utc) - stored.modified) < timedelta(minutes=1)
 
 
+def test_the_mark_is_no_object(storage: Storage) -> None:
+    assert storage.read_mark() is None
+    storage.write_mark(b"first", replace=False)
+    with pytest.raises(ObjectChangedError):
+        storage.write_mark(b"second", replace=False)
+    assert storage.read_mark() == b"first"
+    storage.write_mark(b"third", replace=True)
+    assert storage.read_mark() == b"third"
+    assert keys(storage) == []
+    assert storage.sweep(datetime.now(timezone.utc) + timedelta(days=1)) == 0
+    assert storage.read_mark() == b"third"
+
+
 @pytest.mark.parametrize("parts", [[], [BytesPart(b"")]], ids=["no parts", "an empty part"])
 def test_an_empty_object(storage: Storage, parts: list[Part]) -> None:
     assert storage.write("t/1/t.csv", parts, HEADERS).length == 0

@@ -30,6 +30,7 @@ SCHEMA: tuple[tuple[str, ConnectedCheck], ...] = (
     ("schema.event_triggers", schema.event_triggers),
     ("tables.readable", schema.tables),
     ("daemon.running", schema.work),
+    ("storage.owner", storage.owner),
 )
 """They need the schema."""
 OTHERS: tuple[tuple[str, Check], ...] = (

@@ -21,7 +21,9 @@ from urllib3.response import BaseHTTPResponse
 from datastore_dumper.checks.postgres import skew
 from datastore_dumper.checks.results import Result, Subject, failed, of_error, ok, warning
 from datastore_dumper.config.storage import storage_settings
+from datastore_dumper.database import Connection
 from datastore_dumper.errors import EXIT_CONFIG, DumperError
+from datastore_dumper.ownership import Verdict, verdict
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Storage
 from datastore_dumper.storage.settings import S3Settings
@@ -50,6 +52,20 @@ def spool(subject: Subject) -> Iterator[Result]:
         yield warning("spool.directory", found, mend)
     else:
         yield ok("spool.directory", found)
+
+
+def owner(subject: Subject, connection: Connection) -> Iterator[Result]:
+    """Whose files the storage holds: this database's, as the daemon will find before it publishes."""
+    found = verdict(connection, subject.storage)
+    if found is Verdict.ANOTHER_STORAGE:
+        yield warning(
+            "storage.owner",
+            "the storage has no mark, but this database's files are in one that has",
+            "Configure the storage that the files are in, or start the daemon: it makes all files again in this one.",
+        )
+    else:
+        shown = "this database's" if found is Verdict.OURS else "nobody's yet; the daemon marks it"
+        yield ok("storage.owner", f"the storage is {shown}")
 
 
 def round_trip(subject: Subject) -> Iterator[Result]:

@@ -9,6 +9,7 @@ import sys
 import click
 
 from datastore_dumper import __version__
+from datastore_dumper.cli.adopt import adopt
 from datastore_dumper.cli.check import check
 from datastore_dumper.cli.config import config
 from datastore_dumper.cli.demo import demo
@@ -28,7 +29,7 @@ def cli() -> None:
     """Ready-made DataStore dumps for CKAN: a file once per change instead of once per download."""
 
 
-for command in (run, check, status, install, uninstall, config, demo):
+for command in (run, check, status, install, uninstall, adopt, config, demo):
     cli.add_command(command)
 
 

@@ -135,6 +135,13 @@ class Storage(Protocol):
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """All objects whose key starts with the string `prefix`, in the order of the bytes of their keys."""
 
+    def read_mark(self) -> bytes | None:
+        """What `write_mark` wrote last, or None. The mark is no object: it is not listed, and has no key."""
+
+    def write_mark(self, data: bytes, *, replace: bool) -> None:
+        """Keep some bytes that say whose objects these are. Without `replace`, `ObjectChangedError` if there is a mark
+        already. An S3 service that does not know If-None-Match replaces it all the same, so read it back."""
+
     def sweep(self, before: datetime) -> int:
         """Remove what writers that were killed left behind, under any key: temporary files last written, uploads
         begun before `before` (with time zone). Returns how many. A write under way since then is lost: choose

@@ -32,7 +32,7 @@ from datastore_dumper.storage.disk_files import (
     walk,
     write_all,
 )
-from datastore_dumper.storage.keys import check_key, clean_prefix
+from datastore_dumper.storage.keys import MARK_NAME, check_key, clean_prefix
 from datastore_dumper.storage.settings import DiskSettings
 
 # A concurrent delete may take a new, still empty directory away; it has no reason to do so for long.
@@ -141,6 +141,29 @@ class DiskStorage:
                 if not is_temporary(entry.name):
                     with contextlib.suppress(FileNotFoundError):  # deleted since
                         yield _stored_object(key, entry.stat(follow_symlinks=False))
+
+    def read_mark(self) -> bytes | None:
+        try:
+            with self._errors("mark"):
+                return (self._root() / self._prefix / MARK_NAME).read_bytes()
+        except ObjectMissingError:
+            return None
+
+    def write_mark(self, data: bytes, *, replace: bool) -> None:
+        path = self._root() / self._prefix / MARK_NAME
+        with self._errors("the mark", writing=True):
+            descriptor, temporary = self._create(path)
+            try:
+                write_all(descriptor, data)
+                os.fsync(descriptor)
+                if replace:
+                    temporary.replace(path)
+                else:
+                    _publish(temporary, path, MARK_NAME)
+                self._sync_up(path.parent)
+            finally:
+                os.close(descriptor)
+                temporary.unlink(missing_ok=True)
 
     def sweep(self, before: datetime) -> int:
         removed = 0
@@ -276,7 +299,7 @@ class DiskStorage:
 
 def _publish(temporary: Path, path: Path, key: str) -> None:
     """link(2) fails where rename(2) would overwrite."""
-    taken = StorageError(f"there is an object {key!r} already, and objects are never overwritten")
+    taken = ObjectChangedError(f"there is an object {key!r} already, and objects are never overwritten")
     try:
         os.link(temporary, path)
     except FileExistsError:

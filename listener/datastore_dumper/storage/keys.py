@@ -10,6 +10,8 @@ from datastore_dumper.errors import StorageError
 
 # S3 allows 1024 bytes (User Guide, "Object key naming guidelines"); 100 are left to the prefix.
 MAX_KEY_BYTES = 924
+# Never a key, because it starts with a dot.
+MARK_NAME = ".datastore-dumper.json"
 # NAME_MAX of every file system in use.
 MAX_COMPONENT_BYTES = 255
 

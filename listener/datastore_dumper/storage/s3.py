@@ -5,6 +5,7 @@ Reading, links and deleting need the SDK alone; `write` also needs tenacity, whi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import secrets
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,16 @@ class S3Storage:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         # A few files for each table: small enough to sort here.
         yield from sorted(self._client.list(prefix), key=lambda stored: stored.key.encode())
+
+    def read_mark(self) -> bytes | None:
+        return self._client.read_mark()
+
+    def write_mark(self, data: bytes, *, replace: bool) -> None:
+        if not replace:
+            with contextlib.suppress(UnsupportedError):
+                self._client.write_mark(data, replace=False)
+                return
+        self._client.write_mark(data, replace=True)
 
     def sweep(self, before: datetime) -> int:
         return self._abort("", before, exact=False)

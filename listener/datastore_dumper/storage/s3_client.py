@@ -20,6 +20,7 @@ from xml.etree import ElementTree as ET
 import certifi
 from minio import Minio
 from minio.credentials.providers import Provider
+from minio.error import S3Error
 from minio.helpers import BaseURL, check_bucket_name
 from minio.xml import findtext
 from urllib3 import PoolManager, Retry, Timeout
@@ -28,7 +29,7 @@ from urllib3.response import HTTPResponse
 from datastore_dumper.errors import ConfigError, StorageError, StorageUnavailableError
 from datastore_dumper.storage.base import ObjectHeaders, ReusePart, StoredObject
 from datastore_dumper.storage.disposition import content_disposition
-from datastore_dumper.storage.keys import check_key, clean_prefix
+from datastore_dumper.storage.keys import MARK_NAME, check_key, clean_prefix
 from datastore_dumper.storage.s3_credentials import credentials_of
 from datastore_dumper.storage.s3_errors import from_code, s3_errors
 from datastore_dumper.storage.settings import S3Settings
@@ -120,8 +121,27 @@ class S3Client:
         with self._errors(f"listing the bucket {self.settings.bucket!r}"):
             found = self._minio.list_objects(self.settings.bucket, prefix=self._prefix + prefix, recursive=True)
             for item in found:
-                if item.object_name and not item.is_dir:
+                if item.object_name and not item.is_dir and item.object_name.rpartition("/")[2] != MARK_NAME:
                     yield _stored(item.object_name[len(self._prefix) :], item.size, item.etag, item.last_modified)
+
+    def read_mark(self) -> bytes | None:
+        with self._errors("reading the mark"):
+            try:
+                response = self._minio._execute("GET", self.settings.bucket, self._prefix + MARK_NAME)
+            except S3Error as error:
+                if error.code == "NoSuchKey":
+                    return None
+                raise
+            return response.data
+
+    def write_mark(self, data: bytes, *, replace: bool) -> None:
+        """Raises `ObjectChangedError` if there is one and it is not to be replaced, `UnsupportedError` if the service
+        says that it cannot tell."""
+        headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": "application/json"}
+        if not replace:
+            headers["If-None-Match"] = "*"
+        with self._errors("writing the mark"):
+            self._minio._put_object(self.settings.bucket, self._prefix + MARK_NAME, data, headers)
 
     def create_upload(self, key: str, headers: ObjectHeaders) -> str:
         """Returns the upload's id."""
