@@ -50,6 +50,8 @@ class TableState:
     snapshot: str
     lsn: str
     timeline: int
+    server_started_at: datetime
+    """Of the primary, which together with the two before tells whether it is the same later."""
     generated_at: datetime
     estimated_rows: int
     on_standby: bool = False
@@ -71,7 +73,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         snapshot_name, snapshot = exported
         position = (primary or connection).execute(query("wal_position")).fetchone()
         assert position is not None, "one row"
-        lsn, timeline = position
+        lsn, timeline, server_started_at = position
         with connection.transaction(force_rollback=True) if primary else nullcontext():
             state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
             if state is None or filenode is None:
@@ -90,6 +92,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             snapshot=snapshot,
             lsn=lsn,
             timeline=timeline,
+            server_started_at=server_started_at,
             generated_at=generated_at,
             estimated_rows=estimated_rows,
             on_standby=primary is not None,

@@ -100,6 +100,7 @@ def publish(
         ).fetchone()
         if held is None:
             raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")
+        _require_same_history(connection, state)
         if not is_ours(connection, installation):
             raise ExportError("The storage is not this database's any more: nothing is published there")
         for file in files:
@@ -162,9 +163,24 @@ def publish(
                     "retain_seconds": retain_seconds,
                 },
             )
-        connection.execute(
+        forgotten = connection.execute(
             query("forget_changes"),
             {**identity, "xids": [xid for xid, _ in state.changes], "buckets": [bucket for _, bucket in state.changes]},
         )
+        if forgotten.rowcount != len(state.changes):
+            # A crash may lose what a snapshot showed, if it was committed with synchronous_commit off.
+            raise ExportError(f"Postgres does not have all changes any more that the file of {lease.resource_id} shows")
         failpoint("within_publish")
     failpoint("after_publish")
+
+
+def _require_same_history(connection: Connection, state: TableState) -> None:
+    same = connection.execute(
+        query("same_history"),
+        {"server_started_at": state.server_started_at, "timeline": state.timeline, "lsn": state.lsn},
+    ).fetchone()
+    if same != (True,):
+        raise ExportError(
+            f"Postgres was restarted, failed over or restored while {state.table.resource_id} was exported: "
+            "what the file shows may be lost"
+        )

@@ -288,7 +288,9 @@ AS $$
             AND s.relid = t.relid
             AND s.filenode = pg_relation_filenode(t.relid)
             AND s.signature = datastore_dumper.signature(t.relid)
-            AND datastore_dumper.sound_triggers(t.relid) = 4,
+            AND datastore_dumper.sound_triggers(t.relid) = 4
+            -- Not newer than the database, which may have been restored. (A standby that shows the row is past it.)
+            AND CASE WHEN pg_is_in_recovery() THEN true ELSE s.lsn <= pg_current_wal_insert_lsn() END,
         pending.since
     FROM datastore_dumper.dump_status AS s
     JOIN datastore_dumper.datastore_table AS t ON t.resource_id = s.resource_id

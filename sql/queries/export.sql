@@ -18,7 +18,16 @@ SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_snapshot()::text;
 -- is taken from the name of the WAL file because pg_control_checkpoint() still has the old one after a promotion.
 SELECT
     lsn::text,
-    ('x' || left(pg_catalog.pg_walfile_name(lsn), 8))::bit(32)::integer AS timeline
+    ('x' || left(pg_catalog.pg_walfile_name(lsn), 8))::bit(32)::integer AS timeline,
+    pg_catalog.pg_postmaster_start_time() AS server_started_at
+FROM pg_catalog.pg_current_wal_insert_lsn() AS lsn;
+
+-- name: same_history
+-- When publishing: whether this is still the server that the snapshot was taken of, or that vouched for it. After a crash,
+-- a failover or a restore, what the snapshot showed may never have happened.
+SELECT pg_catalog.pg_postmaster_start_time() = %(server_started_at)s
+    AND ('x' || left(pg_catalog.pg_walfile_name(lsn), 8))::bit(32)::integer = %(timeline)s
+    AND lsn >= %(lsn)s::pg_lsn
 FROM pg_catalog.pg_current_wal_insert_lsn() AS lsn;
 
 -- name: table_state

@@ -45,13 +45,18 @@ RETURNING r.resource_id;
 
 -- name: mark_drifted
 -- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
--- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed.
+-- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed. So do those whose files are
+-- newer than the database, which was restored to an earlier point and these rows were not.
 SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
 FROM datastore_dumper.resource AS r
 WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid)
     AND (
         SELECT count(*) FROM (
             SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
+            WHERE lsn <= pg_catalog.pg_current_wal_insert_lsn()
+                AND timeline <= (
+                    'x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)
+                )::bit(32)::integer
             UNION ALL
             SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.format_failure
         ) AS s
