@@ -14,6 +14,8 @@ SHELL := /bin/sh
 
 CKAN ?= 2.12
 TABLES ?= 200
+SECONDS ?= 60
+DAEMONS ?= 3
 SEED ?= 7
 BENCH ?=
 ROWS ?= 2000000
@@ -44,6 +46,9 @@ test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' fo
 
 failpoints: .venv/dev.installed ## Let the daemon die at every step, and another one find all of it again (about 10 minutes)
 	FAILPOINTS=all $(venv) -m pytest tests/failpoints $(PYTEST_ARGS)
+
+torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows that nothing is lost (SECONDS=60 SEED=1 DAEMONS=3)
+	@$(venv) -m tests.torture --seconds $(SECONDS) --seed $(SEED) --daemons $(DAEMONS)
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)
