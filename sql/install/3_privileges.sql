@@ -32,7 +32,8 @@ BEGIN
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '
             'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.lookup(text, text), '
-            'datastore_dumper.request(text, boolean) TO %I', daemon);
+            'datastore_dumper.request(text, boolean), datastore_dumper.status(text), '
+            'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', daemon);
         FOR target IN SELECT * FROM datastore_dumper.datastore_table AS t WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT')
         LOOP
             IF pg_has_role(target.relowner, 'USAGE') THEN
@@ -46,10 +47,12 @@ BEGIN
             EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT SELECT ON TABLES TO %I', writer, daemon);
         END IF;
     END IF;
-    -- CKAN's read role may ask two questions.
+    -- CKAN's read role may ask questions.
     IF reader IS NOT NULL AND reader <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text) TO %I', reader);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text), '
+            'datastore_dumper.status(text), datastore_dumper.daemons(), '
+            'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', reader);
     END IF;
     -- CKAN's write role, which may change every table, may also ask for its export.
     IF writer IS NOT NULL AND writer <> current_user THEN
