@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test failpoints torture fidelity bench lint lock ckan-env picture clean
+.PHONY: help demo test failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -36,7 +36,7 @@ without := --no-emit-package pandas --no-emit-package numpy
 pip := $(venv) -m pip --disable-pip-version-check --quiet --no-input
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo.installed ## Show the daemon at work on real data (half a minute; leaves nothing behind)
 	@$(venv) -m datastore_dumper demo
@@ -63,6 +63,12 @@ lint: .venv/dev.installed ## Check style and types
 
 ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.10, 2.11 or 2.12)
 	$(venv) -m tests.support.ckan_env $(CKAN)
+
+translations: .venv/dev.installed ## Bring the catalogues of translations up to date with the sentences in code and templates
+	$(venv) -m tests.support.translations
+
+screenshots: .venv/dev.installed ## Take the pictures of CKAN's pages in docs/images (needs Chromium)
+	$(venv) -m docs.images.screenshots
 
 picture: .venv/dev.installed ## Record a run of the demo as docs/images/demo.svg
 	$(venv) docs/images/record.py

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ckan.dumps_portal import DumpsPortal, dumps_portal
 from tests.ckan.formats_portal import FormatsPortal, published_portal
 from tests.support.ckan_env import ckan_environment
 from tests.support.ckan_site import CkanPlatform, CkanSite
@@ -31,3 +32,17 @@ def formats_portal(ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPat
     """A CKAN with the plugin whose tables are published in every format. Tests put settings and formats back."""
     with published_portal(ckan_platform, tmp_path_factory.mktemp("dumper")) as portal:
         yield portal
+
+
+@pytest.fixture(scope="session")
+def dumps_site(ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DumpsPortal]:
+    """A CKAN with dumps of several resources."""
+    with dumps_portal(ckan_platform, tmp_path_factory.mktemp("dumps")) as portal:
+        yield portal
+
+
+@pytest.fixture
+def dumps(dumps_site: DumpsPortal) -> DumpsPortal:
+    """The same, and all is published, nothing is under way and nothing has failed."""
+    dumps_site.settle()
+    return dumps_site

@@ -2,4 +2,47 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import logging
+from typing import Any
+
+import ckan.plugins as p
+import ckan.plugins.toolkit as tk
+from ckan import model
+
+from ckanext.datastore_dumper.downloads import Offer
+from ckanext.datastore_dumper.menu import download_menu
+from ckanext.datastore_dumper.portal import Portal
+from ckanext.datastore_dumper.settings import one_line
+from datastore_dumper.errors import DumperError
+
+__all__ = ["datastore_dumper_downloads", "datastore_dumper_states"]
+
+log = logging.getLogger(__name__)
+
+
+def datastore_dumper_downloads(resource: dict[str, Any]) -> list[Offer] | None:
+    """What the download menu of a resource offers, or None: then CKAN's own menu is the right one.
+
+    Never raises: a page does not fail because of us.
+    """
+    portal: Portal = p.get_plugin("datastore_dumper").portal
+    try:
+        if not tk.h.check_access("datastore_search", {"resource_id": resource["id"]}):
+            return None
+        return download_menu(resource["id"], portal)
+    except DumperError as error:
+        log.warning("resource %s has CKAN's own download menu: %s", resource["id"], one_line(error))
+    except Exception:
+        model.Session.rollback()  # the page goes on with it
+        log.exception("resource %s has CKAN's own download menu", resource["id"])
+    return None
+
+
+def datastore_dumper_states() -> dict[str, str]:
+    """What the states of a resource's dumps are called."""
+    return {
+        "failing": tk._("Failing"),
+        "exporting": tk._("Being made"),
+        "waiting": tk._("Out of date"),
+        "ready": tk._("Ready"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,11 +62,19 @@ def failure(resource_id: str, format: str) -> str | None:
 
 
 def _ask(question: Any, resource_id: str, format: str) -> Any:
-    """The first row, as a mapping. The connection goes back to CKAN's pool rolled back in every case."""
+    """The first row, as a mapping."""
+    return next(iter(rows(question, resource_id=resource_id, format=format)), None)
+
+
+def rows(question: Any, engine: Callable[[], Any] = get_read_engine, **parameters: object) -> list[Any]:
+    """All rows, as mappings, from one of CKAN's DataStore engines. Its pool gets the connection back in no transaction.
+
+    Raises `PermissionDeniedError` or `UnavailableError`.
+    """
     try:
-        with get_read_engine().connect() as connection:
+        with engine().begin() as connection:
             connection.execute(_SET_TIMEOUT, {"milliseconds": str(TIMEOUT_MS)})
-            return connection.execute(question, {"resource_id": resource_id, "format": format}).mappings().first()
+            return list(connection.execute(question, parameters).mappings())
     except sa.exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "pgcode", None)
@@ -75,9 +84,10 @@ def _ask(question: Any, resource_id: str, format: str) -> Any:
                 hint="run `datastore-dumper install` against it",
             ) from error
         if code == _NOT_GRANTED:
+            url, role = ("read_url", "ckan_read") if engine is get_read_engine else ("write_url", "ckan_write")
             raise PermissionDeniedError(
-                "the role of ckan.datastore.read_url may not execute the functions of the schema datastore_dumper",
-                hint="name it in roles.ckan_read and run `datastore-dumper install` again",
+                f"the role of ckan.datastore.{url} may not execute the functions of the schema datastore_dumper",
+                hint=f"name it in roles.{role} and run `datastore-dumper install` again",
             ) from error
         reason = str(cause).strip().partition("\n")[0]
         raise UnavailableError(f"the DataStore database cannot say which file is published: {reason}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import ckan.plugins as p
 import ckan.plugins.toolkit as tk
 from ckan.exceptions import CkanConfigurationException
+from ckan.lib.plugins import DefaultTranslation
 
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.settings import check_plugin_order, one_line, read
@@ -24,11 +25,12 @@ log = logging.getLogger(__name__)
 @tk.blanket.config_declarations
 @tk.blanket.helpers
 @tk.blanket.validators
-class DatastoreDumperPlugin(p.SingletonPlugin):  # type: ignore[misc]
+class DatastoreDumperPlugin(p.SingletonPlugin, DefaultTranslation):  # type: ignore[misc]
     """`datastore_dumper`, to be named before `datastore` in `ckan.plugins`."""
 
     p.implements(p.IConfigurer)
     p.implements(p.IConfigurable)
+    p.implements(p.ITranslation)
 
     portal: Portal
     """Set by `configure`, so before the first request."""
@@ -40,6 +42,8 @@ class DatastoreDumperPlugin(p.SingletonPlugin):  # type: ignore[misc]
             check_plugin_order([plugin.name for plugin in p.PluginImplementations(p.IBlueprint)])
         except ConfigError as error:
             raise CkanConfigurationException(str(error)) from error
+        tk.add_template_directory(config, "templates")
+        tk.add_resource("assets", "datastore_dumper")
 
     def configure(self, config: Any) -> None:
         """A storage that is set up wrong does not stop the site: CKAN's own dump answers, and the log says why."""

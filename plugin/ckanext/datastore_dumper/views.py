@@ -18,6 +18,7 @@ from ckanext.datastore.backend import DatastoreBackend
 from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend
 from flask import Blueprint
 
+from ckanext.datastore_dumper.admin import admin_blueprint
 from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.delivery import deliver
 from ckanext.datastore_dumper.filename import readable_filename
@@ -25,6 +26,7 @@ from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_fi
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.request import DumpRequest, NotAnswerable, parse
 from ckanext.datastore_dumper.settings import PREFIX, one_line
+from ckanext.datastore_dumper.signals import announce
 from ckanext.datastore_dumper.unanswered import (
     LeftToCkanError,
     NeverReadyError,
@@ -37,7 +39,7 @@ from ckanext.datastore_dumper.unanswered import (
 from datastore_dumper.errors import DumperError
 from datastore_dumper.storage.base import ObjectHeaders
 
-__all__ = ["blueprint"]
+__all__ = ["admin_blueprint", "blueprint"]
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal)
     if isinstance(request, NotAnswerable):
         raise UnheededError(request.arguments)
     file = _equal_file(resource_id, request, portal)
-    return deliver(file, ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal)), portal)
+    response = deliver(file, ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal)), portal)
+    return announce(resource_id, request.format, file, response, portal)
 
 
 def _authorized_id(name: str, portal: Portal) -> str:
