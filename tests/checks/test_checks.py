@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from datastore_dumper import checks
+from datastore_dumper.checks.about import ABOUT
 from datastore_dumper.checks.postgres import connections_of, skew
 from datastore_dumper.checks.results import Result, exit_code, some, worst
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from datastore_dumper.sqlfiles import query, read_sql
-from tests.checks.conftest import Results
+from tests.checks.conftest import Portal, Results
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.waiting import eventually
+
+PACKAGE = Path(checks.__file__).parents[1]
 
 
 def test_all_is_well(installed: Dumper, results: Results) -> None:
@@ -217,6 +221,46 @@ def test_the_daemon_that_is_there_is_seen(installed: Dumper, results: Results) -
     assert results()["daemon.running"].status == "warning"
     with installed.running():
         assert eventually(lambda: results()["daemon.running"].status == "ok", timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "expected", "word"),
+    [
+        ({"ckan_version": "2.11.6", "extensions": ["datastore_dumper"]}, "ckan.release", "failed", '"2.11"'),
+        ({"ckan_version": "2.12.0a0", "extensions": ["datastore"]}, "ckan.plugin", "warning", "ckan.plugins"),
+        ({"extensions": ["datastore_dumper"]}, "ckan.release", "warning", "ckan.hide_version"),
+        ({"ckan_version": ["2.12"], "extensions": None}, "ckan.release", "warning", "ckan.hide_version"),
+        (None, "ckan.release", "warning", "ckan.url"),
+        ("hello", "ckan.release", "warning", "ckan.url"),
+    ],
+)
+def test_what_ckan_says(
+    installed: Dumper, results: Results, portal: Portal, status: object, name: str, expected: str, word: str
+) -> None:
+    portal.status = status
+    found = results()[name]
+    assert found.status == expected
+    assert word in found.mend
+
+
+@pytest.mark.parametrize("path", ["", "http://127.0.0.1:1", "/elsewhere"])
+def test_a_ckan_that_is_not_there(installed: Dumper, results: Results, portal: Portal, path: str) -> None:
+    url = None if not path else path if path.startswith("http") else portal.url + path
+    found = results(ckan={"url": url})["ckan.release"]
+    assert found.status == "warning"
+    assert "ckan.url" in found.found + found.mend
+
+
+def test_every_name_is_described() -> None:
+    """The reference page has them all, and no others."""
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for directory in ("checks", "cli")
+        for path in (PACKAGE / directory).glob("*.py")
+        if path.name != "about.py"
+    )
+    used = set(re.findall(r'\b(?:ok|warning|failed|of_error|skew|_refused|Result)\(\s*"([a-z_]+\.[a-z_]+)"', source))
+    assert used == set(ABOUT)
 
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -24,6 +24,7 @@ SecretFile = Annotated[Path, Field(strict=False)]
 Dsn = Annotated[SecretStr, AfterValidator(rules.dsn)]
 RoleName = Annotated[str, Field(min_length=1), AfterValidator(rules.role)]
 Endpoint = Annotated[str, AfterValidator(rules.endpoint)]
+WebAddress = Annotated[str, AfterValidator(rules.web_address)]
 Bucket = Annotated[str, AfterValidator(rules.bucket)]
 Prefix = Annotated[str, AfterValidator(rules.prefix)]
 Compat = Literal["2.10", "2.11", "2.12"]
@@ -109,6 +110,11 @@ class CkanConfig(Section):
     )
     ms_in_timestamp: bool = Field(
         default=True, description="CKAN's ckan.datastore.ms_in_timestamp: milliseconds in timestamps (CKAN 2.12 on)."
+    )
+    url: WebAddress | None = Field(
+        default=None,
+        description="Where CKAN is (its ckan.site_url). Only `check` asks there, for CKAN's release and plugins.",
+        examples=["https://portal.example.org"],
     )
 
 

@@ -70,6 +70,12 @@ def endpoint(endpoint: str) -> str:
     return endpoint
 
 
+def web_address(address: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", address):
+        raise wrong(f"must be a web address like https://portal.example.org, not {_cut(address)}")
+    return address
+
+
 def bucket(bucket: str) -> str:
     # The relaxed rule that S3 kept for old buckets; the server has the last word on the strict one.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
