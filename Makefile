@@ -70,8 +70,9 @@ translations: .venv/dev.installed ## Bring the catalogues of translations up to 
 screenshots: .venv/dev.installed ## Take the pictures of CKAN's pages in docs/images (needs Chromium)
 	$(venv) -m docs.images.screenshots
 
-picture: .venv/dev.installed ## Record a run of the demo as docs/images/demo.svg
+picture: .venv/dev.installed ## Record runs of the demo and of status --watch as docs/images/*.svg
 	$(venv) docs/images/record.py
+	$(venv) -m docs.images.record_status
 
 lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--upgrade for new versions of all
 	rm -rf build/lock

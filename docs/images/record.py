@@ -15,7 +15,7 @@ from datastore_dumper.demo.scenario import Measured, run_demo
 from datastore_dumper.demo.show import Show
 
 # Fonts are the reader's: a picture in a README may not load any.
-_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace("Fira Code", "monospace")
+FORMAT = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace("Fira Code", "monospace")
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     run_demo(Show(console), measured, rows=FLIGHTS, keep=False)
     console.print(f"\n{measured.to_json(ok=True)}\n", highlight=False, markup=False)
     target = Path(__file__).with_name("demo.svg")
-    console.save_svg(str(target), title="make demo", theme=MONOKAI, code_format=_FORMAT)
+    console.save_svg(str(target), title="make demo", theme=MONOKAI, code_format=FORMAT)
 
 
 if __name__ == "__main__":
