@@ -10,35 +10,37 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from datastore_dumper import __version__
 from datastore_dumper.config import Config
+from datastore_dumper.config.reload import take_over
 from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
-from datastore_dumper.due import IMMEDIATELY, Debounce, Pending, agenda, startable
-from datastore_dumper.errors import PermissionDeniedError, StorageError, UnavailableError
+from datastore_dumper.due import IMMEDIATELY, Pending, agenda, startable
+from datastore_dumper.errors import ConfigError, PermissionDeniedError, StorageError, UnavailableError
 from datastore_dumper.failpoints import arm
-from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage, sweep
 from datastore_dumper.install import require_installed
 from datastore_dumper.lease import Leases
-from datastore_dumper.lifecycle import Supervisor, keep_connected, stop_signals
-from datastore_dumper.logs import get_logger
+from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
+from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import look
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.reconcile import reconcile
-from datastore_dumper.source import Standby
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import watch
-from datastore_dumper.worker import Worker, WorkSettings
+from datastore_dumper.wiring import debounce_of, standby_of, work_settings
+from datastore_dumper.worker import Worker
 
 log = get_logger(__name__)
 
@@ -46,23 +48,33 @@ _SWEEP_SECONDS = 3600  # between looks for abandoned uploads, which list the buc
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 
 
+@dataclass(frozen=True)
+class Foreground:
+    """What it takes to export at once."""
+
+    connection: Connection
+    spool: Path
+    stop: threading.Event
+    leases: Leases
+    worker: Callable[[], Worker]
+    """The calling thread's own."""
+
+
 class Daemon:
     """One process's share of the work. Several daemons may run on one database."""
 
-    def __init__(self, config: Config, database: Database, storage: Storage) -> None:
+    def __init__(
+        self, config: Config, database: Database, storage: Storage, read_again: Callable[[], Config] | None = None
+    ) -> None:
+        """`read_again` reads the configuration at SIGHUP; None: it stays as it is."""
         self._config = config
+        self._read_again = read_again
         self._database = database
-        self._standby = _standby(config)
+        self._standby = standby_of(config)
         self._storage = storage
         self._settings = work_settings(config)
         self._ownership = Ownership(storage, self._settings.retain_seconds)
-        self._compats = {each.name: str(each.format.compat(self._settings.compat)) for each in self._settings.formats}
-        self._debounce = Debounce(
-            config.debounce.quiet_seconds,
-            config.debounce.max_delay_seconds,
-            config.export.retry_initial_seconds,
-            config.export.retry_max_seconds,
-        )
+        self._debounce = debounce_of(config)
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
         self._supervisor = Supervisor()
         self._abandon = threading.Event()  # running exports shall break off
@@ -95,9 +107,10 @@ class Daemon:
         supervisor.on_stop(self._housekeeping_due.set)
         if arm():
             log.warning("failpoints_armed")
-        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=list(self._compats))
+        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=self._config.export.formats)
         with (
             stop_signals(supervisor.shut_down, self._abandon.set),
+            hangup_signal(self._reload),
             spool_directory(self._config.export.spool_directory) as spool,
             ThreadPoolExecutor(self._config.export.concurrency, thread_name_prefix="export") as pool,
         ):
@@ -121,9 +134,30 @@ class Daemon:
 
     def run_once(self) -> int:
         """Publish all that has changed, whatever its quiet time, and collect garbage. Returns how many tables failed."""
-        supervisor = self._supervisor
         tried: set[int] = set()
         failed = 0
+        with self.foreground() as hands:
+            while not hands.stop.is_set():
+                pending, now = look(hands.connection)
+                due = [] if now is None else agenda(pending, IMMEDIATELY, now).due
+                untried = [each.relid for each in due if each.relid not in tried]
+                if not untried:
+                    break
+                tried.add(untried[0])
+                failed += not self._dump(untried[0], hands.spool)
+            if self._settle(hands.connection):
+                collect_garbage(hands.connection, self._storage)
+        return failed
+
+    @contextmanager
+    def foreground(self, *, patient: bool = True) -> Iterator[Foreground]:
+        """For exports that the caller wants now, after reconciling: leases are renewed and watchdogs watch until the end.
+
+        The first signal sets `stop`, the second breaks the export off; the first does both if it is not to be patient.
+        """
+        supervisor = self._supervisor
+        if not patient:
+            supervisor.on_stop(self._abandon.set)
         with (
             stop_signals(supervisor.shut_down, self._abandon.set),
             spool_directory(self._config.export.spool_directory) as spool,
@@ -132,25 +166,15 @@ class Daemon:
         ):
             supervisor.start("renew leases", self._renew_leases)
             self._start_watchdogs(lambda: True)
-            self._reconcile(connection)
             try:
-                while not supervisor.stop.is_set():
-                    pending, now = look(connection)
-                    due = [] if now is None else agenda(pending, IMMEDIATELY, now).due
-                    untried = [each.relid for each in due if each.relid not in tried]
-                    if not untried:
-                        break
-                    tried.add(untried[0])
-                    failed += not self._dump(untried[0], spool)
-                if self._settle(connection):
-                    collect_garbage(connection, self._storage)
+                self._reconcile(connection)
+                yield Foreground(connection, spool, supervisor.stop, self._leases, lambda: self._worker(spool))
             finally:
                 supervisor.shut_down()
                 self._finished.set()
                 self._close_workers()
         if supervisor.failure is not None:
             raise supervisor.failure
-        return failed
 
     def _look_and_submit(self, pool: ThreadPoolExecutor, spool: Path) -> None:
         def work(connection: Connection) -> None:
@@ -215,6 +239,7 @@ class Daemon:
                 self._abandon,
             )
             self._workers.append(worker)
+        worker.settings = self._settings  # as they are now, for all of the next export
         return worker
 
     def _close_workers(self) -> None:
@@ -262,11 +287,27 @@ class Daemon:
         return True
 
     def _reconcile(self, connection: Connection) -> None:
+        settings = self._settings
         reconcile(
             connection,
-            compats=self._compats,
-            retain_seconds=self._settings.retain_seconds,
+            compats={each.name: str(each.format.compat(settings.compat)) for each in settings.formats},
+            retain_seconds=settings.retain_seconds,
         )
+
+    def _reload(self) -> None:
+        """Take over what a running daemon can. A configuration that is wrong changes nothing."""
+        if self._read_again is None:
+            return
+        try:
+            taken, applied, needs_restart = take_over(self._config, self._read_again())
+        except ConfigError as error:
+            log.error("config_refused", error=str(error))  # noqa: TRY400 - the message says all
+            return
+        self._config, self._settings, self._debounce = taken, work_settings(taken), debounce_of(taken)
+        configure_logging(taken.log.format, taken.log.level)
+        log.info("config_reloaded", applied=applied, needs_restart=needs_restart)
+        self._housekeeping_due.set()  # other formats are for the reconciler to see to
+        self._bell.ring()
 
     def _start_watchdogs(self, is_exporting: Callable[[], bool]) -> None:
         self._supervisor.start("watch", lambda: watch(self._database, self._finished, is_exporting))
@@ -282,33 +323,6 @@ class Daemon:
             future.exception()
         timer.cancel()
         self._abandon.set()
-
-
-def work_settings(config: Config) -> WorkSettings:
-    """The worker's part of the configuration."""
-    return WorkSettings(
-        formats=tuple(file_format(name) for name in config.export.formats),
-        compat=Compat(
-            config.ckan.compat,
-            config.ckan.ms_in_timestamp,
-            labels=config.export.header == "labels",
-            omit_id=config.export.omit_id,
-        ),
-        ckan_read_role=config.roles.ckan_read,
-        lock_timeout_seconds=config.export.lock_timeout_seconds,
-        segment_bytes=config.export.segment_bytes,
-        retry_initial_seconds=config.export.retry_initial_seconds,
-        retry_max_seconds=config.export.retry_max_seconds,
-        retain_seconds=config.storage.link_expiry_seconds + config.storage.grace_seconds,
-    )
-
-
-def _standby(config: Config) -> Standby | None:
-    dsn = config.database.replica_dsn
-    if dsn is None:
-        return None
-    database = Database(dsn.get_secret_value(), config.database.connect_timeout_seconds)
-    return Standby(database, config.database.replica_wait_seconds)
 
 
 def _owner_name() -> str:

@@ -72,6 +72,11 @@ class Leases:
             self._held[relid] = lease
         return lease
 
+    def held(self) -> list[Lease]:
+        """The leases that are being renewed."""
+        with self._lock:
+            return list(self._held.values())
+
     def renew(self, connection: Connection) -> list[Lease]:
         """Renew all leases in one statement and write down how far the exports are. Returns those that are lost."""
         with self._lock:

@@ -120,3 +120,17 @@ def stop_signals(first: Callable[[], None], second: Callable[[], None]) -> Itera
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def hangup_signal(reload: Callable[[], None]) -> Iterator[None]:
+    """SIGHUP calls `reload`, in a thread of its own. The former handler is put back at the end."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=reload, name="reload", daemon=True).start()
+
+    former = signal.signal(signal.SIGHUP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)

@@ -149,6 +149,7 @@ class SegmentSource:
             try:
                 return read()
             except GaveWayError:
+                self._require_going_on()
                 self._pause()
         return read()
 
@@ -173,9 +174,12 @@ class SegmentSource:
         """Let the one who waited get on with it."""
         self.abandon.wait(_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
 
-    def _start(self, item: _Item) -> _Item:
+    def _require_going_on(self) -> None:
         if self.abandon.is_set():
             raise ExportError(f"The export of {self.task.state.table.resource_id} was broken off: the daemon stops")
+
+    def _start(self, item: _Item) -> _Item:
+        self._require_going_on()
         item.future = self.processes.submit(replace(self.task, part=item.part, path=self._new_path()))
         return item
 

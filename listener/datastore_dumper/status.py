@@ -97,12 +97,19 @@ class Overview:
         )
 
 
-def overview(connection: Connection, debounce: Debounce, ids: Sequence[str] | None = None) -> Overview:
-    """Every table, or those named: for these, freshness is what CKAN would be told.
+def overview(
+    connection: Connection,
+    debounce: Debounce,
+    ids: Sequence[str] | None = None,
+    *,
+    relids: Sequence[int] | None = None,
+) -> Overview:
+    """Every table, or those with these ids or oids. Freshness of tables given by their ids is what CKAN would be told.
 
     Raises `DumperError` if one that was named is no DataStore table.
     """
-    rows = connection.execute(query("status_tables"), {"ids": list(ids) if ids is not None else None}).fetchall()
+    named = {"ids": None if ids is None else list(ids), "relids": None if relids is None else list(relids)}
+    rows = connection.execute(query("status_tables"), named).fetchall()
     fresh: dict[tuple[str, str], bool] = {}
     if ids is not None:
         require_all(ids, (row[1] for row in rows))
@@ -139,7 +146,9 @@ def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]
     due: datetime | None = None
     if first is not None or requested is not None:
         free = None if exporting else lease_until
-        pending = Pending(relid, resource_id, first or requested, last or requested, free, retry_at, requested)
+        pending = Pending(
+            relid, resource_id, first or requested, last or requested, free, retry_at, requested, attempts=attempts
+        )
         due = due_at(pending, debounce)
     shown = tuple(
         _file(each, fresh.get((resource_id, each["format"]), first is None and each["current"])) for each in files

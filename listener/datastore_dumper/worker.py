@@ -73,12 +73,14 @@ class Worker:
         self._storage = storage
         self._leases = leases
         self._ownership = ownership
-        self._settings = settings
+        self.settings = settings
         self._processes = processes
         self._spool = spool
         self._abandon = abandon
         self._connections: dict[tuple[Database, str], Connection] = {}
         self._numbers = itertools.count()  # of attempts, for the names of spool files
+        self.error: str | None = None
+        """Why the last export failed, as it is in the table's row; None also if there was none, or it was broken off."""
 
     def dump(self, relid: int) -> bool:
         """Make and publish the files of a table. False if it was somebody else's, or failed and is due again later.
@@ -86,6 +88,7 @@ class Worker:
         Failures of the export or the storage are written to the table's row and logged. Raises `DumperError` only if
         Postgres itself is not there to be told.
         """
+        self.error = None
         try:
             lease = self._leases.claim(self._connection("control"), relid)
             if lease is None:
@@ -117,7 +120,7 @@ class Worker:
                 made.files,
                 made.failures,
                 installation=installation,
-                retain_seconds=self._settings.retain_seconds,
+                retain_seconds=self.settings.retain_seconds,
                 duration_seconds=time.monotonic() - started,
             )
         except LeaseLostError as error:
@@ -178,22 +181,22 @@ class Worker:
         lease.exported_rows = 0
         try:
             with snapshot as state:
-                lease.expected_rows = state.estimated_rows * len({each.format for each in self._settings.formats})
+                lease.expected_rows = state.estimated_rows * len({each.format for each in self.settings.formats})
                 assembly = Assembly(
                     lease=lease,
                     state=state,
                     storage=self._storage,
-                    compat=self._settings.compat,
+                    compat=self.settings.compat,
                     published={} if lease.is_full else published_files(control, lease.resource_id),
                     announce=lambda key: announce(control, key),
                     source=lambda format_, of, compat: self._source(
                         database, lease, format_, of, compat, settings, prefix
                     ),
                     recipe=repr(settings),
-                    segment_bytes=self._settings.segment_bytes,
+                    segment_bytes=self.settings.segment_bytes,
                     window=self._processes.count + 1,
                 )
-                return assembly.make(self._settings.formats)
+                return assembly.make(self.settings.formats)
         finally:
             for path in self._spool.glob(f"{prefix}*"):
                 path.unlink()
@@ -225,7 +228,7 @@ class Worker:
                 state=state,
                 compat=compat,
                 settings=settings,
-                lock_timeout_seconds=self._settings.lock_timeout_seconds,
+                lock_timeout_seconds=self.settings.lock_timeout_seconds,
                 stop=self._abandon,
             ),
             processes=self._processes,
@@ -235,7 +238,7 @@ class Worker:
                 format_.name,
                 compat,
                 settings,
-                self._settings.lock_timeout_seconds,
+                self.settings.lock_timeout_seconds,
                 Fresh(None, None),
                 self._spool,
             ),
@@ -244,11 +247,11 @@ class Worker:
             progress=progress,
             abandon=self._abandon,
             cancel=lambda: _cancel(witness, lease.relid),
-            target_bytes=self._settings.segment_bytes,
+            target_bytes=self.settings.segment_bytes,
         )
 
     def _reader_settings(self, control: Connection) -> tuple[tuple[str, str], ...]:
-        role = self._settings.ckan_read_role
+        role = self.settings.ckan_read_role
         if role is None:
             return ()
         return tuple(control.execute(query("reader_settings"), {"role": role}).fetchall())
@@ -261,10 +264,11 @@ class Worker:
             return
         known = explain(error) if isinstance(error, psycopg.Error) else error
         message = known.message if isinstance(known, DumperError) else f"{type(known).__name__}: {known}"
+        self.error = message
         retry_seconds = retry_delay_seconds(
             lease.attempts,
-            self._settings.retry_initial_seconds,
-            self._settings.retry_max_seconds,
+            self.settings.retry_initial_seconds,
+            self.settings.retry_max_seconds,
             random.random(),  # noqa: S311 - jitter
         )
         report = log.info if isinstance(error, TableChangedError) else log.warning

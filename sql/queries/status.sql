@@ -41,7 +41,8 @@ LEFT JOIN (
     SELECT relid, resource_id, jsonb_agg(jsonb_build_object('format', format, 'error', error) ORDER BY format) AS failures
     FROM datastore_dumper.format_failure GROUP BY relid, resource_id
 ) AS x ON x.relid = t.relid AND x.resource_id = t.resource_id
-WHERE %(ids)s::text[] IS NULL OR t.resource_id = ANY (%(ids)s)
+WHERE (%(ids)s::text[] IS NULL OR t.resource_id = ANY (%(ids)s))
+    AND (%(relids)s::oid[] IS NULL OR t.relid = ANY (%(relids)s))
 ORDER BY t.resource_id;
 
 -- name: status_fresh

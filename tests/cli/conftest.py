@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
+from datastore_dumper.cli import main
 from datastore_dumper.install import install
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
@@ -23,16 +26,28 @@ from tests.support.installation import ROLES, handle
 from tests.support.waiting import eventually
 
 
-def command(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`datastore-dumper ARGUMENTS -c CONFIG`, with its output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "datastore_dumper", *arguments, "-c", str(config)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+@dataclass(frozen=True)
+class Done:
+    """What a command said and ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(config: Path, *arguments: str) -> Done:
+    """`datastore-dumper ARGUMENTS -c CONFIG`, in this process for the sake of speed."""
+    out, err = io.StringIO(), io.StringIO()
+    former_arguments, former_handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["datastore-dumper", *arguments, "-c", str(config)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = former_arguments
+        signal.signal(signal.SIGTERM, former_handler)
+    assert isinstance(ended.value.code, int)
+    return Done(ended.value.code, out.getvalue(), err.getvalue())
 
 
 @dataclass
@@ -47,17 +62,19 @@ class Terminal:
 
 
 @contextmanager
-def at_terminal(config: Path, *arguments: str) -> Iterator[Terminal]:
+def at_terminal(config: Path, *arguments: str, **variables: str) -> Iterator[Terminal]:
     """The command in a terminal of 120 columns and 40 lines."""
     ours, theirs = pty.openpty()
     environ = {**os.environ, "COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"}
     environ.pop("NO_COLOR", None)
+    environ |= {name: value for name, value in variables.items() if value}
     with subprocess.Popen(
         [sys.executable, "-m", "datastore_dumper", *arguments, "-c", str(config)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env=environ,
+        preexec_fn=_heed_interrupts,
     ) as process:
         os.close(theirs)
         terminal = Terminal(process)
@@ -71,6 +88,11 @@ def at_terminal(config: Path, *arguments: str) -> Iterator[Terminal]:
             process.wait()
             reader.join()
             os.close(ours)
+
+
+def _heed_interrupts() -> None:
+    """A shell has its background jobs ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _read(ours: int, terminal: Terminal) -> None:

@@ -13,9 +13,12 @@ from datastore_dumper.cli.adopt import adopt
 from datastore_dumper.cli.check import check
 from datastore_dumper.cli.config import config
 from datastore_dumper.cli.demo import demo
+from datastore_dumper.cli.dump import dump
+from datastore_dumper.cli.gc import gc
 from datastore_dumper.cli.install import install, uninstall
 from datastore_dumper.cli.run import run
 from datastore_dumper.cli.status import status
+from datastore_dumper.cli.verify import verify
 from datastore_dumper.errors import DumperError
 from datastore_dumper.logs import mask_text
 
@@ -29,7 +32,7 @@ def cli() -> None:
     """Ready-made DataStore dumps for CKAN: a file once per change instead of once per download."""
 
 
-for command in (run, check, status, install, uninstall, adopt, config, demo):
+for command in (run, check, status, dump, verify, gc, install, uninstall, adopt, config, demo):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -29,20 +30,21 @@ def validate(config_path: Path | None) -> None:
 
 @config.command()
 @config_option
-def show(config_path: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(config_path: Path | None, as_json: bool) -> None:
     """Every setting's value, secrets masked, and where it comes from."""
     loaded = load(config_path, os.environ)
     rows = [
-        (
-            setting.name,
-            mask_text(_shown(_value(loaded.config, setting.name))),
-            loaded.sources.get(setting.name, "default"),
-        )
+        (setting.name, _value(loaded.config, setting.name), loaded.sources.get(setting.name, "default"))
         for setting in settings().values()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    if as_json:
+        report = {name: {"value": _plain(value), "source": source} for name, value, source in rows}
+        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+        return
+    names, values = max(len(row[0]) for row in rows), max(len(_shown(row[1])) for row in rows)
     for name, value, source in rows:
-        click.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {source}")
+        click.echo(f"{name:{names}}  {_shown(value):{values}}  {source}")
 
 
 def _value(config: Config, name: str) -> object:
@@ -53,7 +55,13 @@ def _value(config: Config, name: str) -> object:
 
 
 def _shown(value: object) -> str:
-    """SecretStr masks itself."""
     if value is None:
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return mask_text(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+
+
+def _plain(value: object) -> object:
+    """As JSON has it. SecretStr masks itself, here and in `_shown`."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return [mask_text(str(item)) for item in value] if isinstance(value, tuple) else mask_text(str(value))

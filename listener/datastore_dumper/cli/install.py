@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from datastore_dumper import install as installation
 from datastore_dumper.cli.options import config_option, database_of, read_config
+from datastore_dumper.cli.show import bars
 from datastore_dumper.config import Config
 from datastore_dumper.config.environ_source import INSTALL_DSN_VARIABLE
 from datastore_dumper.database import Database
@@ -52,8 +51,7 @@ def install(
     if print_only:
         click.echo(installation.printed_script(roles), nl=False)
         return 0
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with bars("tables") as bar:
         task = bar.add_task("Triggers", total=None)
         report = installation.install(
             _database(config, dsn), roles, progress=lambda done, total: bar.update(task, completed=done, total=total)

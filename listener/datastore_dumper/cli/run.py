@@ -21,7 +21,8 @@ def run(config_path: Path | None, once: bool) -> int:
     """Watch the DataStore's tables and keep their files up to date."""
     config = read_config(config_path)
     configure_logging(config.log.format, config.log.level)
-    daemon = Daemon(config, database_of(config), open_storage(storage_settings(config)))
+    storage = open_storage(storage_settings(config))
+    daemon = Daemon(config, database_of(config), storage, lambda: read_config(config_path))
     daemon.check()
     if not once:
         daemon.run()

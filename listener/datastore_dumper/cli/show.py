@@ -1,8 +1,13 @@
-"""How commands show numbers, times and tables, the same in all of them."""
+"""How commands show numbers, times and progress, the same in all of them."""
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
@@ -32,3 +37,37 @@ def shown_span(span: timedelta) -> str:
 def shown_time(time: datetime | None) -> str:
     """In the local time zone, to the second."""
     return "-" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+class _Amount(ProgressColumn):
+    """`12,000 of 50,000 rows  35,000/s`; bytes in their units."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        if not task.completed:
+            return Text("")
+        whole = "" if task.total is None else f" of {self._shown(task.total)}"
+        unit = "" if self._unit == "bytes" else f" {self._unit}"
+        rate = "" if not task.speed else f"  {self._shown(task.speed)}/s"
+        return Text(f"{self._shown(task.completed)}{whole}{unit}{rate}", style="cyan")
+
+    def _shown(self, amount: float) -> str:
+        return shown_bytes(amount) if self._unit == "bytes" else f"{amount:,.0f}"
+
+
+def bars(unit: str) -> Progress:
+    """Bars with rate and time left, on a terminal; elsewhere nothing. They vanish at the end. `unit`: rows, bytes, tables."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        _Amount(unit),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    )

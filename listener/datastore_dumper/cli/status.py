@@ -24,6 +24,7 @@ from datastore_dumper.errors import UnavailableError
 from datastore_dumper.install import require_installed
 from datastore_dumper.logs import configure_logging
 from datastore_dumper.status import STATES, Overview, overview
+from datastore_dumper.wiring import debounce_of
 
 _MOST_LINES = 50  # without --all
 _QUERY_SECONDS = 60
@@ -46,8 +47,7 @@ def status(
     configure_logging("console", "error")
     if watch and not as_json and not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal, or --json.")
-    debounce = Debounce(config.debounce.quiet_seconds, config.debounce.max_delay_seconds)
-    view = _View(database_of(config), debounce, ids or None)
+    view = _View(database_of(config), debounce_of(config), ids or None)
     console = output_console()
     with view:
         if watch:

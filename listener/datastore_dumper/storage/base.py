@@ -142,7 +142,7 @@ class Storage(Protocol):
         """Keep some bytes that say whose objects these are. Without `replace`, `ObjectChangedError` if there is a mark
         already. An S3 service that does not know If-None-Match replaces it all the same, so read it back."""
 
-    def sweep(self, before: datetime) -> int:
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
         """Remove what writers that were killed left behind, under any key: temporary files last written, uploads
-        begun before `before` (with time zone). Returns how many. A write under way since then is lost: choose
-        `before` well beyond the longest export."""
+        begun before `before` (with time zone). Returns how many; on a dry run, how many it would be. A write under way
+        since then is lost: choose `before` well beyond the longest export."""

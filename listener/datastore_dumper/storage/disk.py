@@ -165,7 +165,7 @@ class DiskStorage:
                 os.close(descriptor)
                 temporary.unlink(missing_ok=True)
 
-    def sweep(self, before: datetime) -> int:
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
         removed = 0
         with self._errors("the temporary files", writing=True):
             for _, entry in walk(self._root() / self._prefix, "", ""):
@@ -173,9 +173,10 @@ class DiskStorage:
                     continue
                 with contextlib.suppress(FileNotFoundError):  # its writer has finished
                     if entry.stat(follow_symlinks=False).st_mtime < before.timestamp():
-                        Path(entry.path).unlink()
+                        if not dry_run:
+                            Path(entry.path).unlink()
+                            self._remove_empty(Path(entry.path).parent)
                         removed += 1
-                        self._remove_empty(Path(entry.path).parent)
         return removed
 
     def _errors(self, what: str, *, writing: bool = False) -> AbstractContextManager[None]:

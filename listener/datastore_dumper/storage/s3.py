@@ -107,10 +107,10 @@ class S3Storage:
                 return
         self._client.write_mark(data, replace=True)
 
-    def sweep(self, before: datetime) -> int:
-        return self._abort("", before, exact=False)
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
+        return self._abort("", before, exact=False, dry_run=dry_run)
 
-    def _abort(self, prefix: str, before: datetime | None, *, exact: bool) -> int:
+    def _abort(self, prefix: str, before: datetime | None, *, exact: bool, dry_run: bool = False) -> int:
         aborted = 0
         try:
             found = list(self._client.uploads(prefix))
@@ -120,7 +120,8 @@ class S3Storage:
             if (exact and key != prefix) or (before is not None and begun >= before):
                 continue
             try:
-                self._client.abort_upload(key, upload_id)
+                if not dry_run:
+                    self._client.abort_upload(key, upload_id)
             except UploadMissingError:
                 continue
             aborted += 1

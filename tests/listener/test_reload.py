@@ -1,0 +1,62 @@
+"""SIGHUP: a running daemon takes over what it can, says what needs a restart, and stays as it is if the file is wrong."""
+
+from __future__ import annotations
+
+import signal
+
+import psycopg
+import pytest
+
+from datastore_dumper.install import install
+from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
+
+PATIENT = {"quiet_seconds": 600, "max_delay_seconds": 600}
+
+
+@pytest.fixture
+def writer(dumper: Dumper):
+    """A DataStore with a published table t, and a connection of CKAN's write role."""
+    install(handle(dumper.database), ROLES)
+    with dumper.database.connect("ckan_write") as connection:
+        create_table(connection, "t", {"a": "text"})
+        assert dumper.once() == 0
+        yield connection
+
+
+def test_what_a_running_daemon_takes_over(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with dumper.running(debounce=PATIENT) as daemon:
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        dumper.write_config(lease={"ttl_seconds": 7}, database={"connect_timeout_seconds": 9})
+        daemon.process.send_signal(signal.SIGHUP)
+        event = daemon.wait_for("config_reloaded")
+        assert event["applied"] == ["debounce.quiet_seconds", "debounce.max_delay_seconds"]
+        assert event["needs_restart"] == ["database.connect_timeout_seconds", "lease.ttl_seconds"]
+        daemon.wait_for("published", resource_id="t", rows=1)
+        dumper.write_config(export={"formats": ["csv", "tsv"]})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("published", resource_id="t", formats=["csv", "tsv"])
+    assert dumper.file("t", "tsv") == b"_id\ta\r\n1\tx\n"
+
+
+def test_a_wrong_file_changes_nothing(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with dumper.running() as daemon:
+        dumper.write_config(debounce={"quiet_seconds": "soon"})
+        daemon.process.send_signal(signal.SIGHUP)
+        event = daemon.wait_for("config_refused")
+        assert "debounce.quiet_seconds" in event["error"]
+        (dumper.directory / "config.yaml").unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config_refused", 2)
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        daemon.wait_for("published", resource_id="t", rows=1)
+
+
+def test_secrets_are_not_told(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with dumper.running() as daemon:
+        dumper.write_config(database={"dsn": "postgresql://u:hunter2@h/d"})
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.wait_for("config_reloaded")["needs_restart"] == ["database.dsn"]
+        assert not any("hunter2" in str(event) for event in daemon.events)
+        dumper.write_config()
