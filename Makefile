@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -49,6 +49,9 @@ failpoints: .venv/dev.installed ## Let the daemon die at every step, and another
 
 torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows that nothing is lost (SECONDS=60 SEED=1 DAEMONS=3)
 	@$(venv) -m tests.torture --seconds $(SECONDS) --seed $(SEED) --daemons $(DAEMONS)
+
+test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of another release (CKAN=2.10, 2.11 or 2.12)
+	$(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),tests/ckan)
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tests.support.ckan_env import DEFAULT_VERSION, VERSIONS
+
 pytest_plugins = [
     "tests.support.postgres",
     "tests.support.seaweedfs",
@@ -11,3 +15,9 @@ pytest_plugins = [
     "tests.support.standby",
     "tests.support.pgbouncer",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--ckan", choices=VERSIONS, default=DEFAULT_VERSION, help="the CKAN release of tests that need one"
+    )

@@ -14,9 +14,9 @@ from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def ckan_platform(postgres_server: PostgresServer) -> Iterator[CkanPlatform]:
-    """What sites share; `with ckan_platform.site(plugins, settings) as site` makes one."""
-    with CkanPlatform.start(ckan_environment(), postgres_server) as platform:
+def ckan_platform(pytestconfig: pytest.Config, postgres_server: PostgresServer) -> Iterator[CkanPlatform]:
+    """What sites share; `with ckan_platform.site(plugins, settings) as site` makes one. Of the release that --ckan says."""
+    with CkanPlatform.start(ckan_environment(pytestconfig.getoption("ckan")), postgres_server) as platform:
         yield platform
 
 

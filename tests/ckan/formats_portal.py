@@ -155,6 +155,7 @@ def published_portal(ckan_platform: CkanPlatform, directory: Path) -> Iterator[F
             directory,
             {
                 "database": {"dsn": database.dsn},
+                "ckan": {"compat": ckan_platform.version},
                 "roles": {"ckan_read": ROLES.ckan_read},
                 "storage": {"type": "disk", "disk": {"directory": str(files)}},
                 "export": {"spool_directory": str(directory), "formats": list(file_format_names())},

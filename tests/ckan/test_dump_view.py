@@ -111,6 +111,7 @@ def portal(ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPathFactory
             directory,
             {
                 "database": {"dsn": database.dsn},
+                "ckan": {"compat": ckan_platform.version},
                 "storage": {"type": "disk", "disk": {"directory": str(files)}},
                 "export": {"spool_directory": str(directory)},
             },
@@ -249,6 +250,8 @@ def test_a_file_that_storage_lost_is_ckans_to_answer(portal: Portal, damage: str
 def test_where_files_may_be_wrong_all_dumps_are_ckans(
     portal: Portal, plugins: list[str], settings: dict[str, str], complaint: str
 ) -> None:
+    if "ckan.datastore.ms_in_timestamp" in settings and portal.site.platform.version != "2.12":
+        pytest.skip("timestamps have no milliseconds before CKAN 2.12")
     before = len(portal.site.logs)
     try:
         portal.site.restart(plugins, {**portal.settings, **settings})

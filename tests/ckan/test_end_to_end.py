@@ -88,6 +88,7 @@ def portal_with(
             {
                 "database": {"dsn": database.dsn_for("dumper")},
                 "roles": {"daemon": "dumper", "ckan_write": "ckan_write", "ckan_read": "ckan_read"},
+                "ckan": {"compat": platform.version},
                 "debounce": {"quiet_seconds": 0.5, "max_delay_seconds": 10},
                 "export": {"spool_directory": str(tmp_path), "formats": list(FORMATS)},
                 "storage": storage,
@@ -154,7 +155,10 @@ def test_changes_through_ckans_api_become_files(portal: Portal) -> None:
             force=True,
         ),
         "delete all rows": lambda: site.action(
-            "datastore_records_delete", resource_id=resource_id, filters={}, force=True
+            "datastore_delete" if site.platform.version == "2.10" else "datastore_records_delete",
+            resource_id=resource_id,
+            filters={},
+            force=True,
         ),
     }
     with portal.dumper.running() as daemon:

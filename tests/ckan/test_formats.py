@@ -74,7 +74,8 @@ def test_csv_gz_is_ckans_csv_compressed(portal: FormatsPortal, name: str) -> Non
     assert gzip.decompress(response.data) == portal.core[table, "csv"].data
     assert response.headers["Content-Type"] == "application/gzip"
     assert "Content-Encoding" not in response.headers
-    assert response.headers["Content-Disposition"] == f'attachment; filename="{portal.tables[table]}.csv.gz"'
+    saved_as = portal.tables[table] if name == table or portal.site.platform.version == "2.12" else name
+    assert response.headers["Content-Disposition"] == f'attachment; filename="{saved_as}.csv.gz"'
 
 
 def test_parquet_has_the_values(portal: FormatsPortal) -> None:

@@ -92,12 +92,14 @@ def test_names_for_people(portal: FormatsPortal) -> None:
 
 
 def test_a_file_for_another_release_is_not_handed_out(portal: FormatsPortal) -> None:
+    running = portal.site.platform.version
+    other = "2.11" if running != "2.11" else "2.12"
     try:
-        assert portal.dumper.once(ckan={"compat": "2.11"}) == 0
+        assert portal.dumper.once(ckan={"compat": other}) == 0
         assert portal.dump("rows").data == portal.core["rows", "csv"].data
         assert not is_file(portal.dump("rows"))
         assert_not_ready(portal.dump("rows", "?format=csv.gz"), "csv.gz")
-        assert 'made for CKAN 2.11, this is 2.12. Set ckan.compat to "2.12"' in portal.site.logs
+        assert f'made for CKAN {other}, this is {running}. Set ckan.compat to "{running}"' in portal.site.logs
     finally:
         assert portal.dumper.once() == 0
     assert is_file(portal.dump("rows"))

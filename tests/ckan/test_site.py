@@ -33,16 +33,17 @@ def test_a_change_over_the_api_shows_in_the_dump(ckan_site: CkanSite) -> None:
         ],
     )
     ckan_site.action("datastore_upsert", resource_id=resource_id, records=[{"id": 3, "what": "länger"}])
-    ckan_site.action("datastore_records_delete", resource_id=resource_id, filters={"id": 2})
+    ckan_site.action("datastore_delete", resource_id=resource_id, filters={"id": 2})
 
     response = ckan_site.get(f"/datastore/dump/{resource_id}")
 
+    milliseconds = ".678" if ckan_site.platform.version == "2.12" else ""
     assert response.status == 200
     # CKAN sets text/csv as well, but `mimetype` wins (ckanext/datastore/blueprint.py, werkzeug's Response).
     assert response.headers["Content-Type"] == "application/octet-stream"
     assert response.headers["Content-Disposition"] == f'attachment; filename="{resource_id}.csv"'
     assert response.data == (
-        b"_id,id,when,what\r\n" + '1,1,2024-01-02T03:04:05.678,"comma, ""quote"""\n3,3,,länger\n'.encode()
+        b"_id,id,when,what\r\n" + f'1,1,2024-01-02T03:04:05{milliseconds},"comma, ""quote"""\n3,3,,länger\n'.encode()
     )
     with_bom = ckan_site.get(f"/datastore/dump/{resource_id}?bom=True")
     assert with_bom.data == b"\xef\xbb\xbf" + response.data
@@ -64,7 +65,10 @@ def test_a_restart_keeps_url_and_data_and_takes_settings(ckan_platform: CkanPlat
         resource_id = _resource(site, name="kept")
         site.action("datastore_upsert", resource_id=resource_id, records=[{"id": 1, "when": "2024-01-02T03:04:05"}])
         url = site.url
-        assert site.get(f"/datastore/dump/{resource_id}").data.endswith(b"1,1,2024-01-02T03:04:05.000,\n")
+        milliseconds = b".000" if ckan_platform.version == "2.12" else b""
+        assert site.get(f"/datastore/dump/{resource_id}").data.endswith(
+            b"1,1,2024-01-02T03:04:05" + milliseconds + b",\n"
+        )
 
         site.restart(["datastore"], {"ckan.datastore.ms_in_timestamp": "false"})
 

@@ -36,6 +36,8 @@ class CkanEnvironment:
     """A finished virtualenv."""
 
     directory: Path
+    version: str
+    """CKAN's minor version: what the daemon is told as ckan.compat."""
 
     @property
     def python(self) -> Path:
@@ -76,7 +78,7 @@ def ckan_environment(version: str = DEFAULT_VERSION) -> CkanEnvironment:
     cache.mkdir(parents=True, exist_ok=True)
     about = _run([python, "-I", "-c", "import sys; print(sys.version, sys.base_prefix, end='')"])
     key = _digest(lock.read_bytes(), redis_lock.read_bytes(), f"{about} {platform.machine()}".encode())
-    environment = CkanEnvironment(cache / f"ckan-{version}-{key}")
+    environment = CkanEnvironment(cache / f"ckan-{version}-{key}", version)
     with _locked(cache / f"ckan-{version}-{key}.lock"):
         # A virtualenv cannot be renamed, so a file says that it is complete.
         complete = environment.directory / "complete"

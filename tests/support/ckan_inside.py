@@ -1,7 +1,7 @@
 """Runs inside CKAN's virtualenv: prepares a database, and serves the site. `ckan_site` starts it; it imports nothing of ours.
 
 ckan_inside.py prepare <ckan.ini> <users as JSON>      prints {name: API token}
-ckan_inside.py serve <ckan.ini> <listening fd> <fd to report readiness on>
+ckan_inside.py serve <ckan.ini> <listening fd> <fd to report readiness on> [<worker processes>]
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import json
 import os
 import socket
 import sys
+from pathlib import Path
+
+# Plugins for tests, with the metadata that CKAN finds them by. On the path before CKAN is: 2.10 looks once, when imported.
+sys.path.insert(0, str(Path(__file__).with_name("ckan_plugins")))
 
 
 def prepare(ini: str, users: list[dict[str, object]]) -> None:
@@ -53,8 +57,33 @@ def serve(ini: str, listener: int, ready: int) -> None:
     server.run()
 
 
+def serve_by_workers(ini: str, listener: int, ready: int, workers: int) -> None:
+    """The same with processes that answer one request at a time."""
+    from ckan.cli import load_config
+    from ckan.config.middleware import make_app
+    from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+
+    class Site(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            for name, value in {
+                "bind": f"fd://{listener}",
+                "workers": workers,
+                "timeout": 0,  # or a dump that takes long would be killed
+                "post_worker_init": lambda worker: os.write(ready, b"ready"),
+            }.items():
+                self.cfg.set(name, value)
+
+        def load(self) -> object:
+            return make_app(load_config(ini))
+
+    sys.argv = sys.argv[:1]  # which it reads, too
+    Site().run()
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "prepare":
         prepare(sys.argv[2], json.loads(sys.argv[3]))
-    else:
+    elif len(sys.argv) == 5:
         serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        serve_by_workers(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

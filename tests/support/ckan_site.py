@@ -126,6 +126,11 @@ class CkanPlatform:
             platform._prepare()
             yield platform
 
+    @property
+    def version(self) -> str:
+        """CKAN's minor version."""
+        return self.environment.version
+
     @contextmanager
     def databases(self) -> Iterator[Databases]:
         """Copies of the prepared databases."""
@@ -243,8 +248,17 @@ class CkanSite:
         """What CKAN has logged since the site was made."""
         return (self.directory / "ckan.log").read_text(errors="replace")
 
-    def restart(self, plugins: Sequence[str] = ("datastore",), settings: Mapping[str, str] | None = None) -> None:
-        """Stop if it runs, and start with other plugins and additional settings. Databases stay as they are."""
+    def restart(
+        self,
+        plugins: Sequence[str] = ("datastore",),
+        settings: Mapping[str, str] | None = None,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        """Stop if it runs, and start with other plugins and additional settings. Databases stay as they are.
+
+        One process with threads (waitress), or `workers` processes that answer one request at a time (gunicorn).
+        """
         self.stop()
         ini = self.platform.write_ini(self.directory, self.databases, self.url, plugins, settings or {})
         ready, report = os.pipe()
@@ -260,6 +274,7 @@ class CkanSite:
                         ini,
                         str(self.listener.fileno()),
                         str(report),
+                        *([str(workers)] if workers else []),
                     ],
                     env=environment.environ(),
                     cwd=self.directory,
