@@ -267,7 +267,10 @@ BEGIN
         EXECUTE format('DROP TRIGGER %I ON %s', present.tgname, target);
     END LOOP;
     SELECT value INTO daemon_role FROM datastore_dumper.setting WHERE name = 'daemon_role';
-    IF daemon_role IS NOT NULL THEN
+    -- A daemon that connects as the owner, CKAN's write role, reads its own tables: that right is not ours to take.
+    IF daemon_role IS NOT NULL
+        AND NOT pg_has_role(daemon_role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = from_relid), 'USAGE')
+    THEN
         EXECUTE format('REVOKE SELECT ON %s FROM %I', target, daemon_role);
     END IF;
 END
@@ -315,3 +318,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION datastore_dumper.failure IS
     'Why a resource as committed now cannot be had in a format. NULL: nothing is known against it.';
+
+-- For sites that allow files which are somewhat behind. Counted from the oldest change that the file lacks: changed_at is
+-- before its commit, so this never says too little. NULL where that is not all that may have happened: another table
+-- under the name, columns changed, triggers not sound. (TRUNCATE has a change row; what else moves the filenode, no rows.)
+CREATE OR REPLACE FUNCTION datastore_dumper.seconds_behind(resource_id text, format text) RETURNS double precision
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT extract(epoch FROM clock_timestamp() - min(c.changed_at))::double precision
+    FROM datastore_dumper.dump_status AS s
+    JOIN datastore_dumper.datastore_table AS t ON t.resource_id = s.resource_id
+    JOIN datastore_dumper.change AS c ON c.relid = t.relid
+    WHERE s.resource_id = $1 AND s.format = $2 AND s.relid = t.relid
+        AND s.signature = datastore_dumper.signature(t.relid)
+        AND datastore_dumper.sound_triggers(t.relid) = 4
+$$;
+COMMENT ON FUNCTION datastore_dumper.seconds_behind IS
+    'Since when the published file of a resource in a format has not shown the table. NULL: unknown, or nothing to say.';

@@ -51,7 +51,7 @@ BEGIN
     IF reader IS NOT NULL AND reader <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text), '
-            'datastore_dumper.status(text), datastore_dumper.daemons(), '
+            'datastore_dumper.seconds_behind(text, text), datastore_dumper.status(text), datastore_dumper.daemons(), '
             'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', reader);
     END IF;
     -- CKAN's write role, which may change every table, may also ask for its export.

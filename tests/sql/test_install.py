@@ -72,6 +72,16 @@ def test_uninstall_leaves_the_database_as_it_was(database: ScratchDatabase) -> N
     assert uninstall(handle(database)) == ("datastore_dumper is not installed in this database",)
 
 
+def test_a_daemon_that_is_the_write_role_keeps_its_rights(database: ScratchDatabase) -> None:
+    with database.connect("ckan_write") as writer:
+        create_table(writer, "t", {"a": "text"})
+        before = described(database)
+        install(handle(database), Roles(daemon="ckan_write", ckan_write="ckan_write", ckan_read="ckan_read"))
+        uninstall(handle(database))
+        assert described(database) == before
+        assert writer.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("first", [None, *migrations()])
 def test_every_upgrade_ends_like_a_fresh_install(
     database: ScratchDatabase, other_database: ScratchDatabase, first

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
 
 from datastore_dumper.config import Config, LoadedConfig, load
+from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE
 from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.database import Database
 from datastore_dumper.errors import ConfigError
 
 _WIDTH_OF_FILES = 200  # pipes and files have no width of their own
 
-config_option = click.option(
+_config_file_option = click.option(
     "-c",
     "--config",
     "config_path",
@@ -26,6 +28,31 @@ config_option = click.option(
     show_envvar=True,
     help="The configuration file (YAML). Without one, everything comes from the environment.",
 )
+
+
+def _name_ckan_ini(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    """For whoever loads the configuration in this process, at a reload, too."""
+    del context, parameter
+    if path is not None:
+        os.environ[CKAN_INI_VARIABLE] = str(path)
+
+
+_ckan_ini_option = click.option(
+    "--ckan-ini",
+    type=click.Path(path_type=Path),
+    envvar=CKAN_INI_VARIABLE,
+    show_envvar=True,
+    expose_value=False,
+    callback=_name_ckan_ini,
+    help="CKAN's ini file: whatever else is not given of the database, its roles and the storage comes from there.",
+)
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def config_option(command: _Command) -> _Command:
+    """Where the configuration is."""
+    return _config_file_option(_ckan_ini_option(command))
 
 
 def read_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:

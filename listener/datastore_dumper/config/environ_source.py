@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE
 from datastore_dumper.config.fields import VARIABLE_PREFIX, Path, find, settings
 from datastore_dumper.config.given import Given, Layer, Problem, one_line
 from datastore_dumper.config.scalars import from_text
@@ -15,6 +16,8 @@ CONFIG_FILE_VARIABLE = VARIABLE_PREFIX + "CONFIG"
 
 INSTALL_DSN_VARIABLE = VARIABLE_PREFIX + "INSTALL_DSN"
 """Whom `install` connects as. No setting either: the daemon must not have it."""
+
+_NO_SETTINGS = (CONFIG_FILE_VARIABLE, INSTALL_DSN_VARIABLE, CKAN_INI_VARIABLE)
 
 # Kubernetes puts these into every pod beside a service named datastore-dumper
 # (Kubernetes documentation, "Service", section "Environment variables").
@@ -40,7 +43,7 @@ def read_environment(environ: Mapping[str, str], problems: list[Problem]) -> Lay
     by_variable = {setting.variable: setting for setting in settings().values()}
     given: dict[Path, Given] = {}
     for variable, text in sorted(environ.items()):
-        if not variable.startswith(VARIABLE_PREFIX) or variable in (CONFIG_FILE_VARIABLE, INSTALL_DSN_VARIABLE):
+        if not variable.startswith(VARIABLE_PREFIX) or variable in _NO_SETTINGS:
             continue
         origin = f"environment variable {one_line(variable)}"
         setting = by_variable.get(variable)

@@ -1,4 +1,4 @@
-"""Loads the configuration: command line over environment over file over default, with each value's origin."""
+"""Loads the configuration: command line over environment over file over CKAN's ini over default, with each value's origin."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from datastore_dumper.config import secret_files
+from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE, name_daemon, read_ckan_ini
 from datastore_dumper.config.environ_source import read_environment, read_overrides
 from datastore_dumper.config.fields import Path, Setting, sections, settings
 from datastore_dumper.config.given import Given, Layer, Problem, printable, raise_problems, shown
@@ -40,20 +41,27 @@ def load_config(
 def load(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING) -> LoadedConfig:
     """Read, merge and check all settings.
 
-    `path` is the YAML file (None: no file), `environ` the process's environment, `overrides` what the command line says
-    by dotted name (None and text are fine: not given, and read like an environment variable).
+    `path` is the YAML file (None: no file), `environ` the process's environment, which may name CKAN's ini, `overrides`
+    what the command line says by dotted name (None and text are fine: not given, and read like an environment variable).
 
     Raises `ConfigError` with at most three lines that name the place, the setting and the way out, and show no secret.
     """
     problems: list[Problem] = []
-    file_layer = read_yaml(path, problems) if path is not None else Layer()
-    layers = (file_layer, read_environment(environ, problems), read_overrides(overrides, problems))
+    ckan_ini = environ.get(CKAN_INI_VARIABLE)
+    from_ckan = read_ckan_ini(FilePath(ckan_ini), environ) if ckan_ini else Layer()
+    layers = (
+        from_ckan,
+        read_yaml(path, problems) if path is not None else Layer(),
+        read_environment(environ, problems),
+        read_overrides(overrides, problems),
+    )
     values: dict[Path, Given] = {}
     origins: dict[Path, str] = {}
     for layer in layers:
         secret_files.refuse_both(layer.values, problems)
         secret_files.overlay(values, layer.values)
         origins = {**layer.sections, **origins}
+    name_daemon(values, from_ckan)
     raise_problems(problems)
     secret_files.read_secrets(values, environ, problems)
     raise_problems(problems)

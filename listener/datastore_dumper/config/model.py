@@ -288,6 +288,12 @@ class S3Config(Section):
         description="Session token of temporary credentials. Links die with it.",
         examples=["FwoGZXIvYXdzEXAMPLETOKEN"],
     )
+    role: str | None = Field(
+        default=None,
+        min_length=1,
+        description="ARN of a role that is assumed with the access key (AWS STS). Links die with its session, after an hour.",
+        examples=["arn:aws:iam::123456789012:role/ckan-dumps"],
+    )
     ca_file: AbsolutePath | None = Field(
         default=None,
         description="Certificate authorities to trust (PEM). Not set: SSL_CERT_FILE, else the usual public ones.",
@@ -303,7 +309,7 @@ class S3Config(Section):
             raise rules.wrong(
                 "is set, but storage.s3.secret_key is not", key="access_key", hint="Set both, or neither."
             )
-        for key in ("secret_key", "session_token"):
+        for key in ("secret_key", "session_token", "role"):
             if getattr(self, key) and not self.access_key:
                 raise rules.wrong("is set, but storage.s3.access_key is not", key=key, hint="Set both, or neither.")
         return self

@@ -23,6 +23,7 @@ def storage_settings(config: Config) -> DiskSettings | S3Settings:
         access_key=s3.access_key or "",
         secret_key=s3.secret_key.get_secret_value() if s3.secret_key else "",
         session_token=s3.session_token.get_secret_value() if s3.session_token else "",
+        role=s3.role or "",
         ca_file=s3.ca_file,
         addressing_style=s3.addressing_style,
     )

@@ -264,7 +264,7 @@ class S3Client:
             cert_reqs="CERT_REQUIRED",
             ca_certs=str(settings.ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where()),
             retries=Retry(
-                total=3,
+                total=settings.retries,
                 backoff_factor=0.2,
                 status_forcelist=_RETRIED_STATUSES,
                 raise_on_status=False,  # keeps the S3 error code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import (
+    AssumeRoleProvider,
     AWSConfigProvider,
     ChainedProvider,
     EnvAWSProvider,
@@ -22,12 +23,16 @@ from datastore_dumper.storage.settings import S3Settings
 def credentials_of(settings: S3Settings) -> Provider:
     """Raises `ConfigError` for one key without the other. Asks nobody yet."""
     if not settings.access_key and not settings.secret_key:
+        if settings.role:  # the SDK asks for a role without the token that those of a machine come with
+            raise ConfigError("storage.s3.role is set, but storage.s3.access_key is not", hint="Set the keys, too.")
         return _Chain()
     for name in ("access_key", "secret_key"):
         if not getattr(settings, name):
             raise ConfigError(
                 f"storage.s3.{name} is missing", hint="Set both keys, or neither to use those of the environment."
             )
+    if settings.role:
+        return _Role(settings)
     return StaticProvider(settings.access_key, settings.secret_key, settings.session_token or None)
 
 
@@ -51,3 +56,37 @@ class _Chain(Provider):
                 hint="Set storage.s3.access_key and storage.s3.secret_key, or give the process AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, an AWS credentials file, or an IAM role.",
             ) from None
+
+
+class _Role(Provider):
+    """Temporary credentials of a role (AWS STS, AssumeRole), renewed when they expire."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._role = settings.role
+        self._sts = AssumeRoleProvider(
+            sts_endpoint=_sts_endpoint(settings),
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            region=settings.region or "us-east-1",
+            role_arn=settings.role,
+            role_session_name="datastore-dumper",
+            http_client=PoolManager(timeout=Timeout(connect=5, read=10), retries=Retry(total=1)),
+        )
+
+    def retrieve(self) -> Credentials:
+        try:
+            return self._sts.retrieve()
+        except (ValueError, KeyError, OSError, HTTPError):
+            # The cause is left out: an answer of the service may have credentials in it.
+            raise ConfigError(
+                f"the role {self._role} of storage.s3.role cannot be assumed",
+                hint="Its trust policy must name whom the access key belongs to, with the action sts:AssumeRole.",
+            ) from None
+
+
+def _sts_endpoint(settings: S3Settings) -> str:
+    """AWS has a host of its own for it; other services answer where they are."""
+    if not settings.endpoint.endswith(("amazonaws.com", "amazonaws.com.cn")):
+        return f"{'https' if settings.secure else 'http'}://{settings.endpoint}"
+    china = ".cn" if settings.endpoint.endswith(".cn") else ""
+    return f"https://sts.{settings.region or 'us-east-1'}.amazonaws.com{china}"

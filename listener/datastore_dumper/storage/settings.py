@@ -44,6 +44,8 @@ class S3Settings:
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    role: str = ""
+    """ARN of a role that is assumed with those credentials (STS AssumeRole). Links die with its session, after an hour."""
     public_endpoint: str = ""
     """As browsers reach it; empty: `endpoint`. The host is part of a link's signature."""
     public_secure: bool | None = None
@@ -54,6 +56,8 @@ class S3Settings:
     """PEM; None: `SSL_CERT_FILE`, else the SDK's list."""
     connect_timeout_seconds: float = 5
     read_timeout_seconds: float = 60
+    retries: int = 3
+    """How often a request that failed is made again."""
     part_bytes: int = 16 * MIB
     """Size of an uploaded part; grows where 10,000 of them would not do."""
     parallel_parts: int = 3
