@@ -1,4 +1,4 @@
-"""Builds the responses that hand out a published file: a redirect to the bucket, or the file itself from disk.
+"""Builds the responses that hand out a published file: a link to the bucket, the file itself, or a word to nginx.
 
 Whether the user may have it, and whether it is the right one, is settled before. Headers: RFC 9110, CKAN's dump.
 """
@@ -7,54 +7,118 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import ckan.plugins.toolkit as tk
-from flask import Response, redirect
+from flask import Response
+from werkzeug.utils import redirect
 from werkzeug.wsgi import wrap_file
 
+from ckanext.datastore_dumper.caching import ACCEL_CACHE_HEADER, ForEverybody, for_this_user_only, forget_session
 from ckanext.datastore_dumper.conditional import Verdict, judge
 from ckanext.datastore_dumper.lookup import PublishedFile
 from ckanext.datastore_dumper.portal import Portal
-from datastore_dumper.errors import ObjectChangedError, StorageError
+from ckanext.datastore_dumper.settings import Delivery
+from datastore_dumper.errors import ObjectChangedError, ObjectMissingError, StorageError
 from datastore_dumper.storage.base import ObjectHeaders
 from datastore_dumper.storage.disk import DiskStorage
 from datastore_dumper.storage.disposition import content_disposition
 
 READ_BYTES = 256 * 1024
+ACCEL_RANGE_HEADER = "Datastore-Dump-Range"
+"""What nginx is to ask the bucket for; not there: all of it."""
+BEHIND_HEADER = "Datastore-Dump-Behind-Seconds"
+"""How long the table has been different from the file, at most. Only where that is allowed, and so."""
 
 
-def deliver(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> Any:
+@dataclass(frozen=True)
+class Handout:
+    """A file for the one who asks, as it was found."""
+
+    file: PublishedFile
+    headers: ObjectHeaders
+    for_everybody: bool
+    """Whether a shared cache may give it to others."""
+    seconds_behind: float | None = None
+    """None: not at all."""
+
+
+def deliver(handout: Handout, portal: Portal) -> Any:
     """The answer to the current GET or HEAD request. Raises `StorageError` if the storage does not have the file.
 
-    For a bucket nothing is sent over the network: links are signed here, and HEAD, which a link signed for GET would
-    refuse, is answered from what was published.
+    Of a bucket, HEAD is answered from what was published: a link that is signed for GET refuses it.
     """
-    storage = portal.storage
+    file, storage = handout.file, portal.storage
+    way = _way(portal)
     verdict = judge(
         tk.request.method, tk.request.headers, etag=file.etag, modified=file.generated_at, length=file.bytes
     )
     if isinstance(storage, DiskStorage):
-        response = _from_disk(storage, file, verdict)
-    elif verdict.status in (304, 412) or tk.request.method == "HEAD":
-        response = Response(status=verdict.status)
+        if way == "accel":
+            _stat(storage, file)
+            return _by_nginx(file.storage_key, handout, portal)
+        response = _from_disk(storage, handout, verdict)
     else:
-        return _redirect(file, headers, portal)
-    _describe(response, file, headers, verdict)
+        portal.watch.expect(file.storage_key, file.bytes)
+        if verdict.status in (304, 412) or tk.request.method == "HEAD":
+            response = _empty(verdict, handout)
+        elif way == "proxy" or verdict.status == 416:
+            response = _through_here(handout, verdict, portal)
+        elif way == "accel":
+            link = urlsplit(_link(handout, portal))
+            return _by_nginx(f"{link.path.lstrip('/')}?{link.query}", handout, portal, verdict)
+        else:
+            response = redirect(_link(handout, portal), code=302, Response=_kind(handout))
+            # Whoever has the link has the file, so nobody may keep it. Range and the like go with the client.
+            return _for_whom(response, handout, portal, "private, no-store")
+    _describe(response, handout, verdict)
     # A browser may keep it, but must ask each time whether it still may have it.
-    return for_this_user_only(response, portal, "private, no-cache")
+    return _for_whom(response, handout, portal, "private, no-cache")
 
 
-def _redirect(file: PublishedFile, headers: ObjectHeaders, portal: Portal) -> Any:
-    link = portal.storage.link(file.storage_key, headers, portal.settings.link_expiry_seconds)
+def _way(portal: Portal) -> Delivery:
+    way = portal.settings.delivery
+    # Many clients send the header on to where they are redirected, and S3 refuses two kinds of credentials.
+    if way == "redirect" and portal.settings.proxy_with_authorization and "Authorization" in tk.request.headers:
+        return "proxy"
+    return way
+
+
+def _kind(handout: Handout) -> type[Any]:
+    return ForEverybody if handout.for_everybody else Response
+
+
+def _link(handout: Handout, portal: Portal) -> str:
+    settings = portal.settings
+    link = portal.storage.link(handout.file.storage_key, handout.headers, settings.link_expiry_seconds)
     if link is None:
         raise StorageError("the storage makes no links")
-    # Whoever has the link has the file, so nobody may keep it. Range and the like go with the client to the bucket.
-    return for_this_user_only(redirect(link, code=302), portal, "private, no-store")
+    if settings.link_base:
+        signed = urlsplit(link)
+        return f"{settings.link_base}{signed.path}?{signed.query}"
+    return link
 
 
-def _from_disk(storage: DiskStorage, file: PublishedFile, verdict: Verdict) -> Any:
+def _by_nginx(path: str, handout: Handout, portal: Portal, verdict: Verdict | None = None) -> Any:
+    """A word to nginx. For a file it answers conditions, ranges and HEAD by itself, with an etag of its own; what it
+    fetches is judged here, for not every S3 service knows If-Range.
+
+    Keys are of characters that need no quoting in a URL (storage/keys.py).
+    """
+    response = _kind(handout)(status=200)
+    if verdict is not None and verdict.status == 206:
+        response.headers[ACCEL_RANGE_HEADER] = f"bytes={verdict.start}-{verdict.stop - 1}"
+    response.headers["X-Accel-Redirect"] = portal.settings.accel_location + path
+    response.headers["Content-Type"] = handout.headers.content_type
+    response.headers["Content-Disposition"] = content_disposition(handout.headers.filename)
+    return _for_whom(response, handout, portal, "private, no-cache", by_nginx=True)
+
+
+def _from_disk(storage: DiskStorage, handout: Handout, verdict: Verdict) -> Any:
     """Opened before anything is said of it, so what is promised is there, even if it is deleted meanwhile."""
+    file = handout.file
     try:
         body = storage.path_of(file.storage_key).open("rb")
     except OSError as error:
@@ -62,27 +126,57 @@ def _from_disk(storage: DiskStorage, file: PublishedFile, verdict: Verdict) -> A
     length = os.fstat(body.fileno()).st_size
     if length != file.bytes:
         body.close()
-        raise ObjectChangedError(f"{file.storage_key} has {length} bytes in the storage directory, not {file.bytes}")
+        raise _changed(file, length)
     if verdict.status not in (200, 206) or tk.request.method == "HEAD":
         body.close()
-        return Response(status=verdict.status)
+        return _empty(verdict, handout)
     if verdict.status == 206:
-        response = Response(_bytes_of(body, verdict), status=206)
-        response.call_on_close(body.close)
-        return response
+        body.seek(verdict.start)
+        return _streamed(body, handout, verdict)
     # The server may pass it to sendfile(), and closes it.
-    return Response(wrap_file(tk.request.environ, body, READ_BYTES), direct_passthrough=True)
+    return _kind(handout)(wrap_file(tk.request.environ, body, READ_BYTES), direct_passthrough=True)
+
+
+def _through_here(handout: Handout, verdict: Verdict, portal: Portal) -> Any:
+    """From the bucket through this process. The connection is open before anything is said."""
+    if verdict.status not in (200, 206):
+        return _empty(verdict, handout)
+    body = portal.storage.open(handout.file.storage_key, offset=verdict.start, length=verdict.stop - verdict.start)
+    return _streamed(body, handout, verdict)
+
+
+def _streamed(body: BinaryIO, handout: Handout, verdict: Verdict) -> Any:
+    response = _kind(handout)(_bytes_of(body, verdict), status=verdict.status)
+    response.call_on_close(body.close)
+    return response
 
 
 def _bytes_of(body: BinaryIO, verdict: Verdict) -> Iterator[bytes]:
-    body.seek(verdict.start)
     left = verdict.stop - verdict.start
     while left > 0 and (chunk := body.read(min(READ_BYTES, left))):
         left -= len(chunk)
         yield chunk
 
 
-def _describe(response: Any, file: PublishedFile, headers: ObjectHeaders, verdict: Verdict) -> None:
+def _empty(verdict: Verdict, handout: Handout) -> Any:
+    return _kind(handout)(status=verdict.status)
+
+
+def _stat(storage: DiskStorage, file: PublishedFile) -> None:
+    try:
+        length = storage.path_of(file.storage_key).stat().st_size
+    except OSError as error:
+        raise ObjectMissingError(f"{file.storage_key} cannot be had: {error.strerror}") from error
+    if length != file.bytes:
+        raise _changed(file, length)
+
+
+def _changed(file: PublishedFile, length: int) -> ObjectChangedError:
+    return ObjectChangedError(f"{file.storage_key} has {length} bytes in the storage, not {file.bytes}")
+
+
+def _describe(response: Any, handout: Handout, verdict: Verdict) -> None:
+    file = handout.file
     response.set_etag(file.etag)
     response.last_modified = file.generated_at
     response.headers["Accept-Ranges"] = "bytes"
@@ -91,14 +185,21 @@ def _describe(response: Any, file: PublishedFile, headers: ObjectHeaders, verdic
     if verdict.status == 206:
         response.headers["Content-Range"] = f"bytes {verdict.start}-{verdict.stop - 1}/{file.bytes}"
     if verdict.status in (200, 206):
-        response.headers["Content-Type"] = headers.content_type
-        response.headers["Content-Disposition"] = content_disposition(headers.filename)
+        response.headers["Content-Type"] = handout.headers.content_type
+        response.headers["Content-Disposition"] = content_disposition(handout.headers.filename)
         response.content_length = verdict.stop - verdict.start
 
 
-def for_this_user_only(response: Any, portal: Portal, cache_control: str) -> Any:
-    """CKAN would mark the response `public` (set_cache_control_headers_for_response), even for private data."""
-    tk.request.environ["__no_cache__"] = True
-    response.headers["Cache-Control"] = cache_control
-    response.vary.update(portal.identity_headers)
+def _for_whom(response: Any, handout: Handout, portal: Portal, private: str, *, by_nginx: bool = False) -> Any:
+    """Say how far behind the file is, and who may keep it: the one who asked, as `private` says, or everybody."""
+    if handout.seconds_behind is not None:
+        response.headers[BEHIND_HEADER] = str(int(handout.seconds_behind) + 1)
+    if not handout.for_everybody:
+        return for_this_user_only(response, portal.identity_headers, private)
+    forget_session()
+    public = f"public, max-age={portal.settings.public_cache_seconds}"
+    if by_nginx:
+        response.headers[ACCEL_CACHE_HEADER] = public
+    else:
+        response.public_cache_control = public
     return response

@@ -12,9 +12,11 @@ import ckan.plugins as p
 from ckanext.datastore.interfaces import IDatastore
 
 from ckanext.datastore_dumper.compat import compat_of
-from ckanext.datastore_dumper.settings import PREFIX, Settings, read
-from datastore_dumper.errors import ConfigError
+from ckanext.datastore_dumper.settings import Settings, one_line, read
+from ckanext.datastore_dumper.watch import StorageWatch
+from datastore_dumper.errors import ConfigError, DumperError
 from datastore_dumper.storage.base import Storage
+from datastore_dumper.storage.from_ckan import PREFIX
 from datastore_dumper.storage.settings import open_storage
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,19 @@ class Portal:
     def storage(self) -> Storage:
         """Raises `ConfigError` as `settings` does."""
         return open_storage(self.settings.storage)
+
+    @cached_property
+    def watch(self) -> StorageWatch:
+        """Raises `ConfigError` as `settings` does."""
+        return StorageWatch(self.storage, self.settings.storage_check_seconds)
+
+    def explain(self, error: DumperError) -> str:
+        """One line for the log, in which settings have CKAN's names."""
+        try:
+            keys = self.settings.storage_keys
+        except ConfigError:
+            keys = {}
+        return one_line(error, keys)
 
     @cached_property
     def compat(self) -> str:

@@ -1,21 +1,30 @@
-"""Turns CKAN's configuration into typed settings. Descriptions and defaults are in config_declaration.yaml."""
+"""Turns CKAN's configuration into typed settings. Descriptions and defaults are in config_declaration.yaml; where the
+files are, `datastore_dumper.storage.from_ckan` finds out, which the daemon shares."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ckanext.datastore_dumper.compat import ALTERATIONS
 from ckanext.datastore_dumper.request import FORMATS
 from datastore_dumper.errors import ConfigError, DumperError
+from datastore_dumper.storage.from_ckan import PREFIX, CkanStorage, flag, storage_of, text, whole_number
 from datastore_dumper.storage.settings import DiskSettings, S3Settings
 
-PREFIX = "ckanext.datastore_dumper"
+Delivery = Literal["redirect", "file", "accel", "proxy"]
 
+_DEFAULT_LINK_EXPIRY_SECONDS = 300
 # Signature version 4 lets no presigned link live longer (AWS, "Authenticating Requests: Using Query Parameters").
 _LINK_EXPIRY_MAX_SECONDS = 7 * 24 * 3600
+# The ways to hand out what is in a directory and in a bucket; the first one unless another is chosen.
+_DELIVERIES: dict[str, tuple[Delivery, ...]] = {"disk": ("file", "accel"), "s3": ("redirect", "accel", "proxy")}
+# CKAN asks S3 seldom and while a user waits: it gives up sooner than the daemon.
+_CONNECT_TIMEOUT_SECONDS = 2
+_READ_TIMEOUT_SECONDS = 10
+_RETRIES = 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,22 @@ class Settings:
     """What the plugin is told."""
 
     storage: DiskSettings | S3Settings
+    storage_keys: Mapping[str, str]
+    """CKAN's keys for the fields of `storage`."""
+    delivery: Delivery
+    accel_location: str
+    """The internal location of nginx, with a slash at both ends."""
+    proxy_with_authorization: bool
+    """Whether CKAN itself sends the file to those who come with an Authorization header, instead of a link."""
+    link_base: str
+    """What takes the place of scheme and host in links, if anything."""
     link_expiry_seconds: int
+    public_cache_seconds: int
+    """How long shared caches may keep what everybody may have; 0: not at all."""
+    max_staleness_seconds: int
+    """How far behind its table a file may be."""
+    storage_check_seconds: int
+    """How long a file that was found in the bucket is not looked for again; 0: never looked for."""
     extra_formats: tuple[str, ...]
     """Formats that CKAN does not know and the daemon makes."""
     alterations: tuple[str, ...]
@@ -37,15 +61,29 @@ def read(config: Mapping[str, Any]) -> Settings:
 
     Raises `ConfigError` that names the key. What only the storage can tell, `open_storage` does.
     """
-    expiry = config[f"{PREFIX}.link_expiry_seconds"]
-    if not 1 <= expiry <= _LINK_EXPIRY_MAX_SECONDS:
-        raise _wrong("link_expiry_seconds", f"is {expiry}", f"choose from 1 to {_LINK_EXPIRY_MAX_SECONDS} (7 days)")
-    filename = _text(config, "filename")
+    found = storage_of(config)
+    expiry = _link_expiry(config, found)
+    public_cache = _seconds(config, "public_cache_seconds", 0)
+    if public_cache >= expiry:
+        raise _wrong(
+            "public_cache_seconds",
+            f"is {public_cache}, but links expire after {expiry} s",
+            "choose less than ckanext.datastore_dumper.link_expiry_seconds",
+        )
+    filename = text(config, f"{PREFIX}.filename", "id")
     if filename not in ("id", "name"):
         raise _wrong("filename", f"is {filename!r}", "choose id or name")
     return Settings(
-        _storage(config),
-        expiry,
+        storage=_for_ckan(found.settings),
+        storage_keys=found.keys,
+        delivery=_delivery(config, found.settings),
+        accel_location=_accel_location(config),
+        proxy_with_authorization=bool(flag(config, f"{PREFIX}.proxy_with_authorization", True)),
+        link_base=found.link_base,
+        link_expiry_seconds=expiry,
+        public_cache_seconds=public_cache,
+        max_staleness_seconds=_seconds(config, "max_staleness_seconds", 0),
+        storage_check_seconds=_seconds(config, "storage_check_seconds", 60),
         extra_formats=_extra_formats(config),
         alterations=_alterations(config),
         readable_filenames=filename == "name",
@@ -66,22 +104,59 @@ def check_plugin_order(names: Sequence[str]) -> None:
         )
 
 
-def one_line(error: DumperError) -> str:
+def one_line(error: DumperError, storage_keys: Mapping[str, str] | None = None) -> str:
     """Message and hint as one line of the log, with CKAN's names for the storage's settings."""
+    keys = storage_keys or {}
     line = f"{error.message} ({error.hint})" if error.hint else error.message
     line = " ".join(line.split())
-    return line.replace("storage.disk.", f"{PREFIX}.disk.").replace("storage.s3.", f"{PREFIX}.s3.")
-
-
-def _storage(config: Mapping[str, Any]) -> DiskSettings | S3Settings:
-    kind = _text(config, "storage")
-    if kind == "disk":
-        return _disk(config)
-    if kind == "s3":
-        return _s3(config)
-    raise _wrong(
-        "storage", f"is {kind!r}" if kind else "is not set", "set it to disk or s3, whichever the daemon stores to"
+    return re.sub(
+        r"\bstorage\.((?:disk|s3)\.([a-z0-9_]+))", lambda match: keys.get(match[2], f"{PREFIX}.{match[1]}"), line
     )
+
+
+def _for_ckan(storage: DiskSettings | S3Settings) -> DiskSettings | S3Settings:
+    if isinstance(storage, DiskSettings):
+        return storage
+    return replace(
+        storage,
+        connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds=_READ_TIMEOUT_SECONDS,
+        retries=_RETRIES,
+    )
+
+
+def _link_expiry(config: Mapping[str, Any], found: CkanStorage) -> int:
+    expiry = whole_number(config, f"{PREFIX}.link_expiry_seconds", None)
+    if expiry is None:
+        expiry = found.link_expiry_seconds or _DEFAULT_LINK_EXPIRY_SECONDS
+    if not 1 <= expiry <= _LINK_EXPIRY_MAX_SECONDS:
+        raise _wrong("link_expiry_seconds", f"is {expiry}", f"choose from 1 to {_LINK_EXPIRY_MAX_SECONDS} (7 days)")
+    return expiry
+
+
+def _delivery(config: Mapping[str, Any], storage: DiskSettings | S3Settings) -> Delivery:
+    """The storage's own setting, else the site's, else the first way that the storage has."""
+    kind = "disk" if isinstance(storage, DiskSettings) else "s3"
+    ways = _DELIVERIES[kind]
+    for name in (f"{kind}.delivery", "delivery"):
+        chosen = text(config, f"{PREFIX}.{name}")
+        if not chosen:
+            continue
+        if chosen not in ways:
+            raise _wrong(name, f"is {chosen!r}", f"choose {', '.join(ways[:-1])} or {ways[-1]} for this storage")
+        return chosen
+    return ways[0]
+
+
+def _accel_location(config: Mapping[str, Any]) -> str:
+    location = text(config, f"{PREFIX}.accel_location", "/_datastore_dumps/")
+    if not re.fullmatch(r"/(?:[A-Za-z0-9_-]+/)+", location):
+        raise _wrong("accel_location", f"is {location!r}", "give nginx's location with a slash at both ends, /_dumps/")
+    return location
+
+
+def _seconds(config: Mapping[str, Any], name: str, default: int) -> int:
+    return whole_number(config, f"{PREFIX}.{name}", default) or 0
 
 
 def _extra_formats(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -98,46 +173,6 @@ def _alterations(config: Mapping[str, Any]) -> tuple[str, ...]:
         if name not in ALTERATIONS:
             raise _wrong("alterations", f"has {name!r}", f"choose from {' and '.join(ALTERATIONS)}")
     return names
-
-
-def _disk(config: Mapping[str, Any]) -> DiskSettings:
-    directory = Path(_required(config, "disk.directory", "the directory in the daemon's storage settings"))
-    if not directory.is_absolute():
-        raise _wrong("disk.directory", f"is the relative path {str(directory)!r}", "give the absolute path")
-    return DiskSettings(directory)
-
-
-def _s3(config: Mapping[str, Any]) -> S3Settings:
-    for given, missing in (("access_key", "secret_key"), ("secret_key", "access_key")):
-        if _text(config, f"s3.{given}") and not _text(config, f"s3.{missing}"):
-            raise _wrong(f"s3.{missing}", f"is not set, but {PREFIX}.s3.{given} is", "set both or neither")
-    style = _text(config, "s3.addressing_style")
-    if style not in ("auto", "path", "virtual"):
-        raise _wrong("s3.addressing_style", f"is {style!r}", "choose auto, path or virtual")
-    return S3Settings(
-        endpoint=_required(config, "s3.endpoint", "the host of the S3 service, with a port if need be"),
-        bucket=_required(config, "s3.bucket", "the bucket in the daemon's storage settings"),
-        secure=config[f"{PREFIX}.s3.secure"],
-        prefix=_text(config, "s3.prefix"),
-        region=_text(config, "s3.region"),
-        access_key=_text(config, "s3.access_key"),
-        secret_key=_text(config, "s3.secret_key"),
-        session_token=_text(config, "s3.session_token"),
-        public_endpoint=_text(config, "s3.public_endpoint"),
-        public_secure=config[f"{PREFIX}.s3.public_secure"],
-        addressing_style=cast(Literal["auto", "path", "virtual"], style),
-    )
-
-
-def _text(config: Mapping[str, Any], key: str) -> str:
-    return str(config[f"{PREFIX}.{key}"] or "").strip()
-
-
-def _required(config: Mapping[str, Any], key: str, meaning: str) -> str:
-    value = _text(config, key)
-    if not value:
-        raise _wrong(key, "is not set", f"set it to {meaning}")
-    return value
 
 
 def _wrong(key: str, what: str, hint: str) -> ConfigError:

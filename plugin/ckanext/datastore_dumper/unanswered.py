@@ -11,7 +11,7 @@ from typing import Any
 import ckan.plugins.toolkit as tk
 from flask import Response
 
-from ckanext.datastore_dumper.delivery import for_this_user_only
+from ckanext.datastore_dumper.caching import for_this_user_only
 from ckanext.datastore_dumper.portal import Portal
 
 # The daemon's default quiet time, and as long again to make the file.
@@ -68,4 +68,4 @@ def without_file(reason: Exception, format: str, portal: Portal) -> Any:
 
 def _said(status: int, sentence: str, portal: Portal) -> Any:
     response = Response(f"{sentence}\n", status, content_type="text/plain; charset=utf-8")
-    return for_this_user_only(response, portal, "no-store")
+    return for_this_user_only(response, portal.identity_headers, "no-store")

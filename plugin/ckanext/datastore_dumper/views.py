@@ -20,13 +20,13 @@ from flask import Blueprint
 
 from ckanext.datastore_dumper.admin import admin_blueprint
 from ckanext.datastore_dumper.compat import objection
-from ckanext.datastore_dumper.delivery import deliver
+from ckanext.datastore_dumper.delivery import Handout, deliver
 from ckanext.datastore_dumper.filename import readable_filename
-from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file
+from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file, seconds_behind
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.request import DumpRequest, NotAnswerable, parse
-from ckanext.datastore_dumper.settings import PREFIX, one_line
 from ckanext.datastore_dumper.signals import announce
+from ckanext.datastore_dumper.staleness import allowed_staleness
 from ckanext.datastore_dumper.unanswered import (
     LeftToCkanError,
     NeverReadyError,
@@ -38,6 +38,7 @@ from ckanext.datastore_dumper.unanswered import (
 )
 from datastore_dumper.errors import DumperError
 from datastore_dumper.storage.base import ObjectHeaders
+from datastore_dumper.storage.from_ckan import PREFIX
 
 __all__ = ["admin_blueprint", "blueprint"]
 
@@ -58,7 +59,7 @@ def dump(resource_id: str) -> Any:
         log.debug("%r %s: %s", resource_id, instead, error)
     except DumperError as error:
         reason = error
-        log.warning("%r %s: %s", resource_id, instead, one_line(error))
+        log.warning("%r %s: %s", resource_id, instead, portal.explain(error))
     except Exception as error:
         reason = error
         # A query of CKAN's may have failed on the session that its own dump is about to use.
@@ -76,7 +77,11 @@ def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal)
     if isinstance(request, NotAnswerable):
         raise UnheededError(request.arguments)
     file = _equal_file(resource_id, request, portal)
-    response = deliver(file, ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal)), portal)
+    behind = None if file.fresh else _seconds_behind(resource_id, request, portal)
+    headers = ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal))
+    # What nobody in particular may have, everybody may.
+    for_everybody = portal.settings.public_cache_seconds > 0 and not tk.g.user
+    response = deliver(Handout(file, headers, for_everybody, behind), portal)
     return announce(resource_id, request.format, file, response, portal)
 
 
@@ -111,7 +116,7 @@ def _authorized_id(name: str, portal: Portal) -> str:
 
 
 def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> PublishedFile:
-    """The published file, if it shows what CKAN's own dump would send now, in the way that the site wants it."""
+    """The published file, if it is made as CKAN's own dump would be, or in the way that the site wants it."""
     file = published_file(resource_id, request.format)
     if file is None:
         if request.extra and (error := failure(resource_id, request.format)):
@@ -121,9 +126,16 @@ def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> Publi
     if objected:
         portal.warn_once(file.compat, "ready-made dumps are not handed out: %s", objected)
         raise NotReadyError("the file is not as this site sends it")
-    if not file.fresh:
-        raise NotReadyError("the table has changed since")
     return file
+
+
+def _seconds_behind(resource_id: str, request: DumpRequest, portal: Portal) -> float:
+    """How far behind its table a file is that may be so. Raises `NotReadyError` for one that may not."""
+    allowed = allowed_staleness(resource_id, portal)
+    behind = seconds_behind(resource_id, request.format) if allowed else None
+    if behind is None or behind > allowed:
+        raise NotReadyError("the table has changed since")
+    return behind
 
 
 def _filename(name: str, resource_id: str, file: PublishedFile, portal: Portal) -> str:
