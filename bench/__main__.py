@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import ddl, full, growth, gzip, latency, redump, writers
+from bench import ddl, download, full, growth, gzip, latency, redump, writers
 from bench.measurements import Outcome
 from bench.report import show, write
 from bench.rig import Rig, open_rig
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Rig], Outcome]] = {
     "ddl": ddl.run,
     "latency": latency.run,
     "growth": growth.run,
+    "download": download.run,
 }
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
