@@ -10,8 +10,9 @@ from ckanext.datastore_dumper import overview
 from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.lookup import published_file
 from ckanext.datastore_dumper.portal import Portal
-from ckanext.datastore_dumper.settings import PREFIX, one_line
+from ckanext.datastore_dumper.settings import one_line
 from datastore_dumper.errors import ConfigError, DumperError
+from datastore_dumper.storage.from_ckan import PREFIX
 
 # No resource id, and no name that CKAN's DataStore can have: asking for its export shows the right and does nothing.
 NO_TABLE = ""
