@@ -129,6 +129,8 @@ class _Group:
             and published.signature == state.signature
             and published.timeline == state.timeline
             and published.compat == str(self._compat)
+            # Else there may be changes that nothing has noted, and what is reused would not be of this state.
+            and state.is_watched
         )
         if not of_this_table:
             return FULL

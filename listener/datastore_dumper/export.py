@@ -30,9 +30,10 @@ from datastore_dumper.sqlfiles import query
 
 _BATCH_BYTES = 256 * 1024  # hashing and writing go by blocks of this size; a row is some hundred bytes
 _STALL_SECONDS = 300  # a COPY that sends nothing for so long is broken off
-# What Postgres sent and nobody took for so long ends the session, and with it the lock on the table: if this process is
-# frozen, there may be nobody else to give way. Less than the 15 s that xloader waits for a lock.
-_UNREAD_MILLISECONDS = 10_000
+# A session from which nobody took what Postgres sent, or to which nobody said anything, for so long is ended, and with it
+# the lock on the table: if this process is frozen, there may be nobody else to give way. Less than the 15 s that xloader
+# waits for a lock.
+_FROZEN_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class TableState:
     """Of the primary, which together with the two before tells whether it is the same later."""
     generated_at: datetime
     estimated_rows: int
+    is_watched: bool
+    """All triggers are there and sound: with the same signature as before, every change since is a change row."""
     on_standby: bool = False
 
 
@@ -78,7 +81,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
             if state is None or filenode is None:
                 raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
-            resource_id, signature, generated_at, estimated_rows = state
+            resource_id, signature, generated_at, estimated_rows, is_watched = state
             columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         failpoint("after_snapshot")
@@ -95,6 +98,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             server_started_at=server_started_at,
             generated_at=generated_at,
             estimated_rows=estimated_rows,
+            is_watched=is_watched,
             on_standby=primary is not None,
         )
     finally:
@@ -165,7 +169,8 @@ class SegmentReader:
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
             lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
-            connection.execute(sql.SQL("SET LOCAL tcp_user_timeout = {}").format(_UNREAD_MILLISECONDS))
+            connection.execute(sql.SQL("SET LOCAL tcp_user_timeout = {}").format(_FROZEN_MILLISECONDS))
+            connection.execute(query("limit_idle"), {"milliseconds": _FROZEN_MILLISECONDS})
             for name, value in (*self.settings, *settings):
                 connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
             # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.
@@ -293,7 +298,7 @@ def _roll_back(connection: Connection) -> None:
     if not connection.closed and not connection.broken:
         try:
             connection.execute("ROLLBACK")
-        except psycopg.OperationalError:
+        except psycopg.Error:
             # The server ended the session while it was idle. It was not needed any more, or the error under way tells.
             if not connection.broken:
                 raise

@@ -61,8 +61,8 @@ WHERE l.locktype = 'relation' AND l.granted AND l.relation = %(relid)s
 -- name: give_way
 -- The same for every table that somebody has waited for longer than the grace. Nobody but an ACCESS EXCLUSIVE lock waits
 -- for a reader; on a standby it is the startup process that does, with all of replay behind it. A COPY whose client is
--- frozen waits to send and heeds no cancellation: after more patience its session is ended (whose daemon's it is does not
--- matter).
+-- frozen waits to send, or has sent all and waits for the end of the transaction, and heeds no cancellation: after more
+-- patience its session is ended (whose daemon's it is does not matter).
 SELECT DISTINCT
     waiter.relation::regclass::text,
     CASE WHEN waiter.waitstart < clock_timestamp() - make_interval(secs => %(patience_seconds)s)
@@ -76,4 +76,4 @@ JOIN pg_catalog.pg_stat_activity AS a ON a.pid = holder.pid
 WHERE waiter.locktype = 'relation' AND NOT waiter.granted AND waiter.mode = 'AccessExclusiveLock'
     AND waiter.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND waiter.waitstart < clock_timestamp() - make_interval(secs => %(grace_seconds)s)
-    AND a.usename = current_user AND a.application_name = 'datastore-dumper segment' AND a.state = 'active';
+    AND a.usename = current_user AND a.application_name = 'datastore-dumper segment' AND a.state <> 'idle';

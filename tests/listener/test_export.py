@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from datastore_dumper import watchdog
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
 from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
@@ -19,6 +21,7 @@ from datastore_dumper.spool import SegmentFile
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
+from tests.support.waiting import eventually
 
 ROWS = 20_000
 WHOLE = Fresh(None, None)
@@ -135,6 +138,22 @@ def test_the_table_is_locked_during_a_segment_only(bench: Bench) -> None:
         bench.export(state, Fresh(1, 1), try_to_truncate)
 
 
+def test_a_process_that_is_frozen_between_two_statements_gives_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is idle, with the lock on the table: there is nothing to cancel, so it is ended."""
+    monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 0.3)
+    segment = handle(bench.database, "dumper").connect("segment")
+    with hold_snapshot(bench.holder, bench.relid) as state, ThreadPoolExecutor(1) as thread, segment:
+        reader = SegmentReader(segment, bench.witness, state, Compat(), (), 0.3, bench.stop)
+        with reader._locked_snapshot(()):
+            assert segment.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("10s",)
+            truncated = thread.submit(bench.writer.execute, "TRUNCATE t")
+            with handle(bench.database, "dumper").connect("watchdog") as connection:
+                eventually(lambda: watchdog.give_way(connection) + 1 and truncated.done(), timeout=30)
+            truncated.result()
+
+
 def test_a_lock_that_is_not_to_be_had(bench: Bench) -> None:
     with hold_snapshot(bench.holder, bench.relid) as state, bench.writer.transaction():
         bench.writer.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
@@ -181,7 +200,7 @@ def test_an_error_in_the_middle_of_a_copy_is_an_error(bench: Bench) -> None:
 
         admin.execute("GRANT SELECT ON v TO dumper")
         with pytest.raises(psycopg.errors.DivisionByZero):
-            list(copy_out(connection, "COPY (SELECT * FROM v ORDER BY _id DESC) TO STDOUT (FORMAT csv)"))
+            list(copy_out(connection, "COPY (SELECT * FROM public.v ORDER BY _id DESC) TO STDOUT (FORMAT csv)"))
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

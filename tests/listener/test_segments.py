@@ -119,6 +119,21 @@ def test_any_change_is_published_and_little_is_read_for_it(big: Dumper) -> None:
         assert_published(big)
 
 
+@pytest.mark.parametrize("big", ["disk"], indirect=True)
+def test_nothing_is_reused_while_a_trigger_is_not_sound(big: Dumper) -> None:
+    """Changes that no trigger saw would be missing in what is reused: a file that shows no state at all."""
+    with big.running() as daemon, big.database.connect() as admin:
+        daemon.wait_for("published")
+        admin.execute("ALTER TABLE t ENABLE TRIGGER datastore_dumper_update")  # it was ENABLE ALWAYS
+        change(big, "UPDATE t SET a = 'seen' WHERE _id = 50000")
+        daemon.wait_for("published", 2)
+        admin.execute("SET session_replication_role = replica")
+        admin.execute("UPDATE t SET a = 'unseen' WHERE _id = 1")
+        change(big, "UPDATE t SET a = 'seen, too' WHERE _id = 50000")
+        daemon.wait_for("published", 3)
+        assert_published(big)
+
+
 @pytest.mark.parametrize("big", ["s3"], indirect=True)
 def test_in_a_bucket_the_storage_copies_what_did_not_change(big: Dumper) -> None:
     with big.running() as daemon:
