@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -22,6 +22,7 @@ ROWS ?= 2000000
 RUNS ?= 3
 TIMES ?= 200
 PYTEST_ARGS ?=
+STEPS ?= 10000
 LOCK_ARGS ?=
 
 # The first Python on PATH that will do. The environment is made anew by `make clean demo`.
@@ -52,6 +53,9 @@ torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows t
 
 test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of another release (CKAN=2.10, 2.11 or 2.12)
 	$(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),tests/ckan)
+
+test-deep: .venv/dev.installed ## Run the state machine for long, on disk and on S3 (STEPS=10000 SEED=7)
+	@$(venv) -m tests.machine --steps $(STEPS) --seed $(SEED)
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)

@@ -22,7 +22,7 @@ from tests.support.postgres import PostgresServer, running_server
 from tests.support.seaweedfs import running_s3
 
 STEPS_A_RUN = 50
-BATCH = 10
+BATCH = 8
 """Runs between two lines of progress; each batch has a seed of its own."""
 
 

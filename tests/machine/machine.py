@@ -237,12 +237,14 @@ class Machine(RuleBasedStateMachine):
         if self.daemons[daemon].step is None:
             self._publish_all(self.daemons[daemon])
 
-    @rule(daemon=daemons, halt=st.sampled_from(HALTS), number=st.integers(0, 2))
-    def publish_halting(self, daemon: int, halt: str, number: int) -> None:
+    @rule(daemon=daemons, halt=st.sampled_from(HALTS), table=tables, bucket=buckets)
+    def publish_halting(self, daemon: int, halt: str, table: str, bucket: int) -> None:
         one = self.daemons[daemon]
-        due = one.due() if one.step is None else []
-        if due:
-            one.dump(due[number % len(due)], halt)
+        if one.step is not None:
+            return
+        self._run_as_superuser(f"UPDATE {{}} SET n = n WHERE _id >> 13 = {bucket}", table)
+        if due := one.due():
+            one.dump(due[bucket % len(due)], halt)
 
     @rule(daemon=daemons, halt=st.sampled_from(["", "", "within_reconcile", "before_attach", "after_attach"]))
     def reconcile(self, daemon: int, halt: str) -> None:
@@ -260,8 +262,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(daemon=daemons)
     def kill(self, daemon: int) -> None:
-        self.daemons[daemon].kill()
-        self.daemons[daemon] = self._new_daemon()
+        if self.daemons[daemon].step is not None:
+            self.daemons[daemon].kill()
+            self.daemons[daemon] = self._new_daemon()
 
     @rule(daemon=daemons, what=st.sampled_from(["renewed", "expired", "expired unnoticed"]))
     def leases(self, daemon: int, what: str) -> None:
@@ -269,7 +272,11 @@ class Machine(RuleBasedStateMachine):
         if what == "renewed":
             self.daemons[daemon].renew()
             return
-        self.admin.execute("UPDATE datastore_dumper.resource SET lease_until = clock_timestamp() - interval '1 s'")
+        # But for a row that a daemon has locked which stands within its publication.
+        self.admin.execute(
+            "UPDATE datastore_dumper.resource AS r SET lease_until = clock_timestamp() - interval '1 s' "
+            "FROM (SELECT relid FROM datastore_dumper.resource FOR UPDATE SKIP LOCKED) AS free WHERE r.relid = free.relid"
+        )
         if what == "expired":
             self.daemons[daemon].lose_trust()
 

@@ -31,7 +31,7 @@ from datastore_dumper.worker import Worker, WorkSettings
 FORMATS = ("csv", "csv-bom", "csv.gz", "json")
 COMPAT = Compat()
 STEP_SECONDS = 60
-LEASE_SECONDS = 600  # leases end when a rule says so
+LEASE_SECONDS = 30
 
 _steps: dict[int, Step] = {}
 
