@@ -11,7 +11,8 @@ FROM (VALUES
     ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_session_timeout', '0'),
     ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
     ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'),
-    ('search_path', 'pg_catalog, pg_temp'), ('default_transaction_deferrable', 'off'), ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO')
+    ('default_transaction_deferrable', 'off'), ('search_path', 'pg_catalog, pg_temp'),
+    ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO')
 ) AS wanted (name, value)
 JOIN pg_catalog.pg_settings AS s ON s.name = wanted.name;
 
@@ -29,6 +30,7 @@ SELECT pg_catalog.pg_backend_pid();
 SET LOCAL statement_timeout = 0;
 SET LOCAL lock_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL DateStyle = 'ISO';
 

@@ -23,6 +23,7 @@ from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage
 from datastore_dumper.lease import Leases
 from datastore_dumper.look import look
+from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.reconcile import reconcile
 from datastore_dumper.storage.base import Storage
@@ -108,7 +109,7 @@ def _pass_by(name: str) -> None:
 def stepping() -> Iterator[None]:
     """Failpoints halt steps; segments are as short as they can be, and exports do not wait long for a lock."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failpoints, "_armed", True)
+        patch.setattr(failpoints, "_actions", {"all": "halt"})
         patch.setattr(failpoints, "_act", _pass_by)
         patch.setattr(segments, "_MIN_ROWS", 1)
         patch.setattr(segments, "_ATTEMPTS", 3)
@@ -157,8 +158,12 @@ class SteppedDaemon:
             retry_max_seconds=0,
             retain_seconds=0,
         )
-        self._worker = Worker(database, None, self._mortal, self.leases, settings, processes, spool, threading.Event())
         self._connection = database.connect("step")
+        ownership = Ownership(self._mortal, settings.retain_seconds)
+        ownership.settle(self._connection)
+        self._worker = Worker(
+            database, None, self._mortal, self.leases, ownership, settings, processes, spool, threading.Event()
+        )
 
     @property
     def compats(self) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from tests.machine.running import on_disk, on_s3, run
 from tests.support.postgres import PostgresServer
 from tests.support.seaweedfs import S3Server
 
-RUNS = 6
+RUNS = 12
 STEPS = 40
 
 
