@@ -48,7 +48,7 @@ test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' fo
 failpoints: .venv/dev.installed ## Let the daemon die at every step, and another one find all of it again (about 10 minutes)
 	FAILPOINTS=all $(venv) -m pytest tests/failpoints $(PYTEST_ARGS)
 
-torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows that nothing is lost (SECONDS=60 SEED=1 DAEMONS=3)
+torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows that nothing is lost (SECONDS=60 SEED=7 DAEMONS=3)
 	@$(venv) -m tests.torture --seconds $(SECONDS) --seed $(SEED) --daemons $(DAEMONS)
 
 test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of another release (CKAN=2.10, 2.11 or 2.12)
