@@ -131,26 +131,27 @@ def test_while_s3_fails_nothing_wrong_is_published_and_afterwards_all_is(
     """A table of several parts, so that its second file is made of copies."""
     writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
     writer.execute("INSERT INTO t (a) SELECT repeat('x', 200) || i FROM generate_series(1, 60000) i")
-    with behind_front(dumper, request) as s3, dumper.running(export={"retry_max_seconds": 0.5}) as daemon:
-        daemon.wait_for("published", resource_id="t", rows=60000, timeout_seconds=60)
-        hits: list[str] = []
+    with behind_front(dumper, request) as s3:
+        with dumper.running(export={"retry_max_seconds": 0.5}) as daemon:
+            daemon.wait_for("published", resource_id="t", rows=60000, timeout_seconds=60)
+            hits: list[str] = []
 
-        def fault(asked: Request) -> Reply | None:
-            if asked.operation not in operations:
-                return None
-            hits.append(asked.operation)
-            return reply
+            def fault(asked: Request) -> Reply | None:
+                if asked.operation not in operations:
+                    return None
+                hits.append(asked.operation)
+                return reply
 
-        s3.fault = fault
-        writer.execute("UPDATE t SET a = 'changed' WHERE _id = 30000")
-        daemon.wait_for("export_failed", resource_id="t", timeout_seconds=90)
-        assert hits
-        s3.fault = lambda asked: None
-        daemon.wait_for("published", 2, resource_id="t", timeout_seconds=60)
-        with writer.cursor().copy("COPY (SELECT _id, a FROM t ORDER BY _id) TO STDOUT csv") as copy:
-            assert dumper.file("t") == b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
-    collect_all(dumper.database, dumper.storage)
-    assert orphans(dumper.database, dumper.storage) == []
+            s3.fault = fault
+            writer.execute("UPDATE t SET a = 'changed' WHERE _id = 30000")
+            daemon.wait_for("export_failed", resource_id="t", timeout_seconds=90)
+            assert hits
+            s3.fault = lambda asked: None
+            daemon.wait_for("published", 2, resource_id="t", timeout_seconds=60)
+            with writer.cursor().copy("COPY (SELECT _id, a FROM t ORDER BY _id) TO STDOUT csv") as copy:
+                assert dumper.file("t") == b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
+        collect_all(dumper.database, dumper.storage)
+        assert orphans(dumper.database, dumper.storage) == []
 
 
 @contextmanager
