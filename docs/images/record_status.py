@@ -57,7 +57,7 @@ def main() -> None:
 def _fill(writer: Connection, resource_id: str, rows: int) -> None:
     writer.execute(
         f'INSERT INTO "{resource_id}" (station, measured, value) '
-        f"SELECT 'station ' || i %% 97, timestamp '2024-01-01' + i * interval '1 min', (i * 7919 %% 4001)::numeric / 100 "
+        f"SELECT 'station ' || i %% 97, timestamp '2024-01-01' + i * interval '1 min', (i::bigint * 7919 %% 4001)::numeric / 100 "
         "FROM generate_series(1, %s) AS i".encode(),
         [rows],
     )

@@ -147,6 +147,7 @@ def test_check_says_that_notifications_need_another_connection(
     loaded = load(path, {})
     subject = Subject(loaded, database_of(loaded.config), open_storage(storage_settings(loaded.config)))
     results = {result.name: result for result in run_checks(subject)}
+    assert "pools transactions: each" in results["database.pooler"].found
     assert results["database.listen"].status == "warning"
     assert "LISTEN" in results["database.listen"].mend
     assert "pooler" in results["database.listen"].mend

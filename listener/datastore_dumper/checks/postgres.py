@@ -31,6 +31,12 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
     version, shown, in_recovery, role, database, encoding = row
     major = version // 10000
     yield ok("database.connection", f'connected as "{role}" to database "{database}"')
+    pooled = (
+        "it pools transactions: each of ours brings its own settings"
+        if connection.pooled
+        else "none that pools transactions"
+    )
+    yield ok("database.pooler", pooled)
     if major < OLDEST_MAJOR:
         yield failed("database.version", f"PostgreSQL {shown}", f"Upgrade it: {OLDEST_MAJOR} is the oldest that works.")
     elif major > NEWEST_MAJOR:
