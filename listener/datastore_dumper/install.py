@@ -19,6 +19,9 @@ from datastore_dumper.errors import DumperError, PermissionDeniedError, Unavaila
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.sqlfiles import query, read_sql, sql_directory
 
+# Replaced at every install, as the owner of the schema.
+_OWNED = ("1_functions.sql", "1_portal_functions.sql", "2_event_functions.sql", "3_privileges.sql")
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -80,14 +83,25 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
 
 def _replaced_every_time() -> list[str]:
     return [
-        read_sql("install/1_functions.sql"),
-        read_sql("install/1_portal_functions.sql"),
-        read_sql("install/2_event_functions.sql"),
-        read_sql("install/3_privileges.sql"),
+        *(read_sql(f"install/{name}") for name in _OWNED),
+        _text(_note_functions()),
         "RESET ROLE;",
         read_sql("install/4_event_triggers.sql"),
         read_sql("install/5_schema_public.sql"),
     ]
+
+
+def _note_functions() -> sql.Composed:
+    """So that a program whose functions are others can tell."""
+    return sql.SQL(
+        "INSERT INTO datastore_dumper.setting (name, value) VALUES ('functions', {digest}) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value;"
+    ).format(digest=functions_digest())
+
+
+def functions_digest() -> str:
+    """What `install` notes of the functions, views and privileges that it puts in, hexadecimal."""
+    return hashlib.sha256("".join(read_sql(f"install/{name}") for name in _OWNED).encode()).hexdigest()
 
 
 def printed_script(roles: Roles) -> str:

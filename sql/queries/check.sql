@@ -60,6 +60,9 @@ SELECT pg_catalog.pg_notify('datastore_dumper_check', %(word)s);
 SELECT count(*)::int FROM pg_catalog.pg_stat_activity
 WHERE datname = pg_catalog.current_database() AND usename = current_user AND application_name = 'datastore-dumper listen';
 
+-- name: check_functions
+SELECT value FROM datastore_dumper.setting WHERE name = 'functions';
+
 -- name: check_privileges
 -- What sql/install/3_privileges.sql gives the daemon's role, and is not there, in the words of GRANT.
 SELECT wanted.privilege || ' ON ' || wanted.kind || wanted.object

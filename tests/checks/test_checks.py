@@ -78,6 +78,13 @@ BREAKAGES = [
     ),
     ("DELETE FROM datastore_dumper.migration", "schema.version", "failed", "0001_tables.sql", EXIT_FAILURE),
     ("INSERT INTO datastore_dumper.migration VALUES ('9999_x.sql', '')", "schema.version", "failed", "9999_x", 1),
+    (
+        "UPDATE datastore_dumper.setting SET value = 'x' WHERE name = 'functions'",
+        "schema.functions",
+        "warning",
+        "another",
+        0,
+    ),
     ("ALTER DATABASE {database} CONNECTION LIMIT 9", "database.connections", "warning", "15", 0),
     ("ALTER DATABASE {database} SET track_activities = off", "database.track_activities", "warning", "give way", 0),
 ]

@@ -18,6 +18,7 @@ ABOUT: dict[str, str] = {
     "database.listen": "A notification of one session reaches another; behind some poolers it does not.",
     "database.clock": "This machine's clock against the server's.",
     "schema.version": "What `install` puts into the database is there, as new as this program.",
+    "schema.functions": "Functions and privileges are those of this release: `install` belongs to every upgrade.",
     "schema.privileges": "Every right of the daemon's role.",
     "schema.reader": "CKAN's read role may look files up.",
     "schema.event_triggers": "New tables are noticed at once, or only by the reconciler.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datastore_dumper.checks.results import Result, Subject, failed, of_error, ok, some, warning
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE, DumperError
-from datastore_dumper.install import migrations, require_installed
+from datastore_dumper.install import functions_digest, migrations, require_installed
 from datastore_dumper.sqlfiles import query
 
 _INSTALL = "Run `datastore-dumper install` again, with roles.daemon set to database.dsn's role."
@@ -24,8 +24,13 @@ def installed(subject: Subject, connection: Connection) -> Iterator[Result]:
         require_installed(connection)
     except DumperError as error:
         yield of_error("schema.version", error)
+        return
+    yield ok("schema.version", f"installed, up to {migrations()[-1]}")
+    if connection.execute(query("check_functions")).fetchone() == (functions_digest(),):
+        yield ok("schema.functions", "functions and privileges are those of this release")
     else:
-        yield ok("schema.version", f"installed, up to {migrations()[-1]}")
+        mend = "Run `datastore-dumper install` again: it belongs to every upgrade."
+        yield warning("schema.functions", "functions and privileges are those of another release", mend)
 
 
 def privileges(subject: Subject, connection: Connection) -> Iterator[Result]:
