@@ -87,7 +87,7 @@ def _in_the_middle(connection: Connection) -> Overview | None:
 def _save(found: Overview) -> None:
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, force_terminal=True, color_system="truecolor", width=_WIDTH, file=nowhere)
-        console.print(watched(found, _HEIGHT, f"{found.now:%H:%M:%S}, every 1 s. Ctrl-C ends this."))
+        console.print(watched(found, _WIDTH, _HEIGHT, f"{found.now:%H:%M:%S}, every 1 s. Ctrl-C ends this."))
         target = Path(__file__).with_name("status.svg")
         console.save_svg(str(target), title="datastore-dumper status --watch", theme=MONOKAI, code_format=FORMAT)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -12,10 +13,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from rich.console import Console
 
 from datastore_dumper.cli.show import shown_bytes, shown_seconds
+from datastore_dumper.cli.status_view import watched
 from datastore_dumper.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE
-from datastore_dumper.status import FileStatus, state_of
+from datastore_dumper.status import ExportStatus, FileStatus, Overview, TableStatus, state_of
 from tests.cli.conftest import at_terminal, command
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
@@ -92,7 +95,7 @@ def test_an_export_under_way(dumper: Dumper, writer: psycopg.Connection) -> None
         "expected_rows": 10000,
     }
     text = command(dumper.write_config(), "status").stdout
-    found = re.search(r"5,000 rows, (\d+)/s, (\d+) s left", text)
+    found = re.search(r"50 %, (\d+)/s, (\d+) s left", text)
     assert found is not None, text
     assert abs(int(found[1]) * int(found[2]) - 5000) <= 500, "as many rows are left as are done"
 
@@ -135,6 +138,30 @@ def test_text(dumper: Dumper, writer: psycopg.Connection) -> None:
     detail = command(config, "status", "t").stdout
     assert "csv-bom" in detail
     assert "(1 change rows)" in detail
+
+
+def table_status(**known: Any) -> TableStatus:
+    given: dict[str, Any] = {
+        "relid": 1, "resource_id": "0b5e4a8c-2d2f-5c3e-9c6f-111111111111", "state": "failing", "estimated_rows": 7,
+        "changes": 1, "pending_since": NOW, "requested_at": None, "due_at": NOW, "attempts": 3, "error": "why " * 40,
+        "export": None, "files": (file(True),), **known,
+    }  # fmt: skip
+    return TableStatus(**given)
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_every_table_has_one_line_while_watching(width: int) -> None:
+    exporting = table_status(state="exporting", export=ExportStatus("x", NOW - timedelta(seconds=9), 10, 20))
+    found = Overview(NOW, (exporting, *[table_status()] * 30))
+    with io.StringIO() as output:
+        Console(file=output, width=width).print(watched(found, width, 24, "the note"))
+        lines = output.getvalue().splitlines()
+    assert len(lines) <= 24
+    assert lines[-1].strip() == "the note"
+    assert sum("0b5e4a8c" in line for line in lines) == 19
+    assert ("ROWS" in lines[2]) == (width > 118)
+    assert all(len(line) <= width for line in lines)
+    assert sum("failing" in line for line in lines) == 19, "its summary, and all tables but one"
 
 
 def test_no_tables(dumper: Dumper, writer: psycopg.Connection) -> None:

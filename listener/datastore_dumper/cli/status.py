@@ -95,7 +95,7 @@ def _print(console: Console, found: Overview, *, in_detail: bool, everything: bo
     console.print(summary(found))
     tables = found.in_states(STATES if everything else [state for state in STATES if state != "fresh"])
     if tables:
-        console.print(listing(found, tables, most=None if everything else _MOST_LINES))
+        console.print(listing(found, tables, width=console.width, most=None if everything else _MOST_LINES))
 
 
 def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
                 shown: RenderableType = Text(f"{error}\nTrying again every {interval:g} s. Ctrl-C ends this.")
             else:
                 note = f"{datetime.now():%H:%M:%S}, every {interval:g} s. Ctrl-C ends this."
-                shown = details(found) if in_detail else watched(found, console.height, note)
+                shown = details(found) if in_detail else watched(found, console.width, console.height, note)
             live.update(shown, refresh=True)
             time.sleep(interval)
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from datastore_dumper.cli.show import shown_bytes, shown_span, shown_time
+from datastore_dumper.cli.show import shown_bytes, shown_seconds, shown_span, shown_time
 from datastore_dumper.logs import mask_text
 from datastore_dumper.status import STATES, Overview, State, TableStatus
 
@@ -22,8 +22,13 @@ _STYLES: dict[State, str] = {
     "stale": "magenta",
     "fresh": "green",
 }
-_BAR_WIDTH = 20
+_BAR_WIDTH = 12
+_WIDE = 118  # columns of a terminal from which rows and bytes have room beside what happens
 _ID_WIDTH = 36  # of a UUID
+_SHORT_ID_WIDTH = 14  # enough to tell UUIDs apart
+_NARROW = 100
+_GAP = 2  # between columns
+_LEAST_WIDTH = 10
 
 
 def summary(overview: Overview) -> Text:
@@ -35,24 +40,38 @@ def summary(overview: Overview) -> Text:
     return text
 
 
-def listing(overview: Overview, tables: Sequence[TableStatus], *, most: int | None = None) -> RenderableType:
-    """A line for each of the tables, `most` of them at the most."""
+def listing(
+    overview: Overview, tables: Sequence[TableStatus], *, width: int, most: int | None = None, one_line: bool = False
+) -> RenderableType:
+    """A line for each of the tables, `most` of them at the most; narrow terminals get fewer columns. Long errors take more
+    than a line unless that is forbidden."""
     assert overview.now is not None or not tables
     shown = tables if most is None else tables[:most]
+    sizes = width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="dim", expand=False)
-    table.add_column("RESOURCE", width=_ID_WIDTH, no_wrap=True, overflow="ellipsis")
-    table.add_column("STATE", no_wrap=True)
-    table.add_column("ROWS", justify="right", no_wrap=True)
-    table.add_column("BYTES", justify="right", no_wrap=True)
-    table.add_column("FILES OF", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    columns = [("RESOURCE", _ID_WIDTH if width >= _NARROW else _SHORT_ID_WIDTH), ("STATE", 9)]
+    columns += [("ROWS", 13), ("BYTES", 10)] if sizes else []
+    columns += [("FILES OF", 10)]
+    for name, column_width in columns:
+        table.add_column(
+            name,
+            width=column_width,
+            justify="left" if name in ("RESOURCE", "STATE") else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    room = width - sum(column_width + _GAP for _, column_width in columns)
+    table.add_column(
+        "", max_width=max(room, _LEAST_WIDTH), no_wrap=one_line, overflow="ellipsis" if one_line else "fold"
+    )
     for each in shown:
         assert overview.now is not None
+        rows = max((file.rows for file in each.files), default=each.estimated_rows)
+        size = shown_bytes(sum(file.bytes for file in each.files)) if each.files else "-"
         table.add_row(
             Text(each.resource_id),
             Text(each.state, style=_STYLES[each.state]),
-            f"{max((file.rows for file in each.files), default=each.estimated_rows):,}",
-            shown_bytes(sum(file.bytes for file in each.files)) if each.files else "-",
+            *([f"{rows:,}", size] if sizes else []),
             _age(each.published_at, overview.now),
             _what(each, overview.now),
         )
@@ -90,14 +109,15 @@ def progress(table: TableStatus, now: datetime) -> RenderableType:
     assert export is not None
     seconds = max((now - export.since).total_seconds(), 0.001)
     rate = export.rows / seconds
-    text = Text(f"{export.rows:,} rows, {rate:,.0f}/s" if export.rows else f"for {shown_span(now - export.since)}")
     if not export.expected_rows:
-        return text
+        return Text(f"{export.rows:,} rows, {rate:,.0f}/s" if export.rows else f"for {shown_span(now - export.since)}")
     done = min(export.rows, export.expected_rows)
+    text = Text(f"{100 * done // export.expected_rows} %, {rate:,.0f}/s")
     if rate:
-        left = (export.expected_rows - done) / rate
-        text.append(f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left")
+        text.append(f", {shown_seconds((export.expected_rows - done) / rate)} left")
     line = Table.grid(padding=(0, 1, 0, 0))
+    line.add_column()
+    line.add_column(no_wrap=True, overflow="ellipsis")
     line.add_row(ProgressBar(total=export.expected_rows, completed=done, width=_BAR_WIDTH), text)
     return line
 
@@ -142,7 +162,7 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     return facts
 
 
-def watched(overview: Overview, height: int, note: str) -> RenderableType:
+def watched(overview: Overview, width: int, height: int, note: str) -> RenderableType:
     """What `--watch` shows: what is not fresh, then what was published last, as much as there is room for."""
     busy = overview.in_states([state for state in STATES if state != "fresh"])
     fresh = sorted(
@@ -154,5 +174,5 @@ def watched(overview: Overview, height: int, note: str) -> RenderableType:
     parts: list[RenderableType] = [summary(overview), Text("")]
     tables = [*busy, *fresh]
     if tables:
-        parts.append(listing(overview, tables, most=room))
+        parts.append(listing(overview, tables, width=width, most=room, one_line=True))
     return Group(*parts, Text(note, style="dim"))
