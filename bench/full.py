@@ -56,7 +56,9 @@ def run(rig: Rig) -> Outcome:
 def csv_query(database: ScratchDatabase) -> str:
     """The query whose CSV is the file's rows: the daemon's own, for the whole table."""
     with Database(database.dsn).connect("bench") as connection:
-        row = connection.execute("SELECT to_regclass(quote_ident(%s))::oid::int", [RESOURCE_ID]).fetchone()
+        row = connection.execute(
+            "SELECT to_regclass(format('public.%%I', %s::text))::oid::int", [RESOURCE_ID]
+        ).fetchone()
         assert row is not None
         with hold_snapshot(connection, row[0]) as state:
             format_ = file_format("csv").format

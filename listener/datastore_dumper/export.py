@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -205,7 +206,7 @@ class SegmentReader:
             closing(copy_out(self.connection, copy)) as messages,
         ):
             counted = _Counted(messages)
-            for batch in _batches(format_.rows(counted, self.state.table, self.compat)):
+            for batch in self._pieces(format_, counted):
                 if self.stop.is_set():
                     raise ExportError(f"The export of {self.state.table.resource_id} was broken off: the daemon stops")
                 deadline.extend()
@@ -216,26 +217,39 @@ class SegmentReader:
                 failpoint("within_segment")
         return SegmentFile(part.first, part.last, path, counted.rows, length, digest.hexdigest())
 
+    def _pieces(self, format_: Format, messages: Iterator[list[bytes]]) -> Iterator[bytes]:
+        """The bytes of the segment, in pieces of some 256 KiB."""
+        if format_.verbatim:
+            return map(b"".join, messages)
+        return _batches(format_.rows(chain.from_iterable(messages), self.state.table, self.compat))
 
-def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
-    """The messages of a COPY .. TO STDOUT, one for each row.
 
-    Goes below psycopg's `Copy`, which makes several Python objects of each row: measured, half the rows a second
+def copy_out(connection: Connection, copy: str) -> Generator[list[bytes], None, None]:
+    """The messages of a COPY .. TO STDOUT, one for each row (protocol, "COPY Operations"), in lists of some 256 KiB.
+
+    Goes below psycopg's `Copy`, and gathers them in one loop: what is done for each row is most of what an export costs us
     (docs/decisions.md). Raises psycopg's errors. Close it: a COPY that is not read to its end is cancelled.
     """
     pgconn = connection.pgconn
     result = pgconn.exec_(copy.encode())
     if result.status != pq.ExecStatus.COPY_OUT:
         raise errors.error_from_result(result)
+    receive = pgconn.get_copy_data
     finished = False
-    rows = 0
+    rows = size = 0
     try:
-        while True:
-            size, data = pgconn.get_copy_data(0)
-            if size < 0:
-                break
-            rows += 1
-            yield bytes(data)
+        while size >= 0:  # -1: the rows have ended
+            batch: list[bytes] = []
+            room = _BATCH_BYTES
+            while room > 0:
+                size, data = receive(0)
+                if size < 0:
+                    break
+                batch.append(bytes(data))
+                room -= size
+            if batch:
+                rows += len(batch)
+                yield batch
         finished = True
         # The rows may end because of an error: the result that follows tells. The last result is always None.
         ends = list(iter(pgconn.get_result, None))
@@ -247,36 +261,37 @@ def copy_out(connection: Connection, copy: str) -> Generator[bytes, None, None]:
     finally:
         if not finished and pgconn.status == pq.ConnStatus.OK:
             connection.cancel()
-            while pgconn.get_copy_data(0)[0] >= 0:
-                pass
+            while size >= 0:
+                size, _ = receive(0)
             while pgconn.get_result() is not None:
                 pass
 
 
-class _Counted(Iterator[bytes]):
-    """Passes messages on and counts them: Postgres sends one for each row (protocol, "COPY Operations")."""
+class _Counted(Iterator[list[bytes]]):
+    """Passes lists of messages on and counts the messages, which are rows."""
 
-    def __init__(self, messages: Iterator[bytes]) -> None:
+    def __init__(self, messages: Iterator[list[bytes]]) -> None:
         self._messages = messages
         self.rows = 0
 
-    def __next__(self) -> bytes:
-        message = next(self._messages)
-        self.rows += 1
-        return message
+    def __next__(self) -> list[bytes]:
+        batch = next(self._messages)
+        self.rows += len(batch)
+        return batch
 
 
-def _batches(rows: Iterator[bytes]) -> Iterator[bytes]:
-    pieces: list[bytes] = []
+def _batches(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same in pieces of some 256 KiB."""
+    batch: list[bytes] = []
     size = 0
-    for row in rows:
-        pieces.append(row)
-        size += len(row)
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
         if size >= _BATCH_BYTES:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if pieces:
-        yield b"".join(pieces)
+            yield b"".join(batch)
+            batch, size = [], 0
+    if batch:
+        yield b"".join(batch)
 
 
 def _where(part: Fresh) -> sql.Composable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import chain
 
 import psycopg
 from psycopg import sql
@@ -36,7 +37,7 @@ def made(
     for condition in segments:
         copy = file.format.copy_query(table, compat, sql.SQL(condition)).as_string(connection)  # type: ignore[arg-type]
         with closing(copy_out(connection, copy)) as messages:
-            piece = b"".join(file.format.rows(messages, table, compat))
+            piece = b"".join(file.format.rows(chain.from_iterable(messages), table, compat))
         if piece:
             pieces.append(piece)
     return file.head(table, compat) + file.format.joiner.join(pieces) + file.format.tail(table, compat)

@@ -388,6 +388,7 @@ def test_row_groups_are_bounded_in_bytes(exporter: Exporter) -> None:
 
 MEASURE = """
 import sys
+from itertools import chain
 from pathlib import Path
 import psycopg
 from psycopg import sql
@@ -399,7 +400,7 @@ table = Table("t", tuple(Column(name, type_) for name, type_ in types.items()))
 parquet = file_format("parquet").format
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     query = parquet.copy_query(table, Compat(), sql.SQL("true")).as_string(connection)
-    length = sum(map(len, parquet.rows(copy_out(connection, query), table, Compat())))
+    length = sum(map(len, parquet.rows(chain.from_iterable(copy_out(connection, query)), table, Compat())))
 # Not ru_maxrss, which begins with the size of the process that forked this one.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(length, status["VmHWM"].split()[0])

@@ -85,6 +85,11 @@ class Format(ABC):
     whole = False
     """The file is more than head, segments and tail put together: it is made in one piece, `rows` yields all of it."""
 
+    @property
+    def verbatim(self) -> bool:
+        """Postgres writes the rows as they stand in the file: `rows` is the default and need not be asked."""
+        return type(self).rows is Format.rows
+
     def compat(self, wanted: Compat) -> Compat:
         """`wanted` without the options that leave this format's files as they are, so that they still pass for CKAN's."""
         return wanted if self.alterable else replace(wanted, labels=False, omit_id=False)
