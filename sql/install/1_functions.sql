@@ -65,31 +65,39 @@ END
 $$;
 COMMENT ON FUNCTION datastore_dumper.record_change IS 'Notes that this transaction changed buckets of a table (-1: all of it).';
 
--- INSERT and DELETE. An _id that is gone or of another type is not touched, and the whole table is recorded: whoever
--- owns the table may have made its type, and casts belong to no schema, so an implicit one would run his code with our
--- rights. (A domain counts as another type.) The inner block guards against what nobody thought of. It writes nothing, so
--- its subtransaction takes no transaction id.
+-- INSERT and DELETE. Most statements touch one row, or a run of rows: the lowest and the highest bucket say it all, at half
+-- the cost of a list. An _id of another type is not touched, and the whole table is recorded: whoever owns the table may have
+-- made its type, and casts belong to no schema, so an implicit one would run his code with our rights. (A domain counts as
+-- another type.) The inner block guards against an _id that is gone, and what nobody thought of. It writes nothing, so its
+-- subtransaction takes no transaction id.
 CREATE OR REPLACE FUNCTION datastore_dumper.on_rows() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    low bigint;
+    high bigint;
+    touched bigint;
     buckets bigint[];
 BEGIN
     BEGIN
-        IF EXISTS (
-            SELECT FROM pg_attribute
-            WHERE attrelid = TG_RELID AND attname = '_id' AND atttypid IN ('int4'::regtype, 'int8'::regtype, 'int2'::regtype)
-        ) THEN
-            SELECT array_agg(bucket) INTO buckets FROM (SELECT _id >> 13 AS bucket FROM touched_rows GROUP BY 1) AS t;
-        ELSE
-            SELECT '{-1}' INTO buckets WHERE EXISTS (SELECT FROM touched_rows);
+        SELECT min(bucket), max(bucket), count(*) INTO low, high, touched FROM (
+            SELECT coalesce(CASE WHEN pg_typeof(_id) = ANY ('{int4,int8,int2}'::regtype[]) THEN _id >> 13 END, -1) AS bucket
+            FROM touched_rows
+        ) AS t;
+        IF low < high THEN
+            IF high - low < touched / 4096 THEN  -- half of all ids between them, or more
+                buckets := ARRAY(SELECT generate_series(low, high));
+            ELSE
+                buckets := ARRAY(SELECT coalesce(_id >> 13, -1) FROM touched_rows GROUP BY 1);
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         buckets := '{-1}';
     END;
-    IF buckets IS NOT NULL THEN  -- a statement that touched no row records nothing
-        INSERT INTO datastore_dumper.change (relid, xid, bucket)
-        SELECT TG_RELID, pg_current_xact_id(), coalesce(bucket, -1) FROM unnest(buckets) AS bucket
+    IF buckets IS NOT NULL THEN
+        PERFORM datastore_dumper.record_change(TG_RELID, buckets);
+    ELSIF low IS NOT NULL THEN  -- a statement that touched no row records nothing
+        INSERT INTO datastore_dumper.change (relid, xid, bucket) VALUES (TG_RELID, pg_current_xact_id(), low)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             PERFORM datastore_dumper.ring();
@@ -99,32 +107,42 @@ BEGIN
 END
 $$;
 
--- UPDATE: both sides, since an UPDATE may change _id itself.
+-- UPDATE: both sides, since an UPDATE may change _id itself. Else as above.
 CREATE OR REPLACE FUNCTION datastore_dumper.on_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    low bigint;
+    high bigint;
+    touched bigint;
     buckets bigint[];
 BEGIN
     BEGIN
-        IF EXISTS (
-            SELECT FROM pg_attribute
-            WHERE attrelid = TG_RELID AND attname = '_id' AND atttypid IN ('int4'::regtype, 'int8'::regtype, 'int2'::regtype)
-        ) THEN
-            SELECT array_agg(bucket) INTO buckets FROM (
-                SELECT _id >> 13 AS bucket FROM touched_rows GROUP BY 1
-                UNION
-                SELECT _id >> 13 FROM former_rows GROUP BY 1
-            ) AS t;
-        ELSE
-            SELECT '{-1}' INTO buckets WHERE EXISTS (SELECT FROM touched_rows);
+        SELECT min(bucket), max(bucket), count(*) / 2 INTO low, high, touched FROM (
+            SELECT coalesce(CASE WHEN pg_typeof(_id) = ANY ('{int4,int8,int2}'::regtype[]) THEN _id >> 13 END, -1) AS bucket
+            FROM touched_rows
+            UNION ALL
+            SELECT coalesce(CASE WHEN pg_typeof(_id) = ANY ('{int4,int8,int2}'::regtype[]) THEN _id >> 13 END, -1)
+            FROM former_rows
+        ) AS t;
+        IF low < high THEN
+            IF high - low < touched / 4096 THEN
+                buckets := ARRAY(SELECT generate_series(low, high));
+            ELSE
+                buckets := ARRAY(
+                    SELECT coalesce(_id >> 13, -1) FROM touched_rows GROUP BY 1
+                    UNION
+                    SELECT coalesce(_id >> 13, -1) FROM former_rows GROUP BY 1
+                );
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         buckets := '{-1}';
     END;
     IF buckets IS NOT NULL THEN
-        INSERT INTO datastore_dumper.change (relid, xid, bucket)
-        SELECT TG_RELID, pg_current_xact_id(), coalesce(bucket, -1) FROM unnest(buckets) AS bucket
+        PERFORM datastore_dumper.record_change(TG_RELID, buckets);
+    ELSIF low IS NOT NULL THEN
+        INSERT INTO datastore_dumper.change (relid, xid, bucket) VALUES (TG_RELID, pg_current_xact_id(), low)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             PERFORM datastore_dumper.ring();
