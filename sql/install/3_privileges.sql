@@ -43,7 +43,7 @@ BEGIN
             END IF;
         END LOOP;
         -- Tables to come, as CKAN does for its read role (ckanext/datastore/set_permissions.sql).
-        IF writer IS NOT NULL AND pg_has_role(writer, 'USAGE') THEN
+        IF writer IS NOT NULL AND writer <> daemon AND pg_has_role(writer, 'USAGE') THEN
             EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public GRANT SELECT ON TABLES TO %I', writer, daemon);
         END IF;
     END IF;
