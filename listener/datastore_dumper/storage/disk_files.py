@@ -4,6 +4,7 @@ Knows nothing of keys' places; `disk` does."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import io
@@ -23,12 +24,16 @@ from datastore_dumper.errors import (
 from datastore_dumper.storage.keys import is_key
 
 _TEMPORARY = ".datastore-dumper-"
-_COPY_BYTES = 1 << 30  # a call copies at most 2 GiB - 4 KiB
+_COPY_BYTES = 1 << 26  # a call; what it copied is on its way to the device while the next one copies
 _PLAIN_COPY_BYTES = 1 << 20
 # What copy_file_range(2) answers where the file system or an old kernel cannot do it.
 _NO_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 # The root of an ext4 file system has it, and only root may read it.
 _FOREIGN = "lost+found"
+_SYNC_FILE_RANGE_WRITE = 2  # fcntl.h
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 def temporary_prefix(name: str) -> str:
@@ -63,13 +68,24 @@ def copy_range(source: int, target: int, offset: int, length: int, name: str) ->
             break
         if not copied:
             break  # the end of the file, or a file system that says so wrongly: the plain copy finds out
+        _start_writing_out(target, copied)
         offset += copied
     while offset < end:
         data = os.pread(source, min(end - offset, _PLAIN_COPY_BYTES), offset)
         if not data:
             raise StorageError(f"{name} ends at byte {offset}, expected {end}")
         write_all(target, data)
+        _start_writing_out(target, len(data))
         offset += len(data)
+
+
+def _start_writing_out(descriptor: int, length: int) -> None:
+    """Have the kernel begin to write the bytes before the file's position to the device, and do not wait for it
+    (sync_file_range(2); Linux). So the disk works while more is read, and the fsync at the end, which alone makes
+    anything durable, has little left to do."""
+    if _sync_file_range is not None:
+        end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        _sync_file_range(descriptor, end - length, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def sync_directory(directory: Path) -> None:
