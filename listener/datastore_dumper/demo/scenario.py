@@ -21,6 +21,7 @@ from datastore_dumper.demo.postgres import PrivatePostgres
 from datastore_dumper.demo.program import QUIET_SECONDS, Program
 from datastore_dumper.demo.show import Bar, Show
 from datastore_dumper.sqlfiles import query
+from datastore_dumper.storage.keys import MARK_NAME
 
 BURST_COMMITS = 500
 _BURST_SECONDS = 3.0
@@ -272,4 +273,5 @@ class _Story:
         return sum(event["resource_id"] == datastore.RESOURCE_ID for event in self._program.events("published"))
 
     def _files(self) -> list[Path]:
-        return [path for path in self._program.files.rglob("*") if path.is_file()]
+        """Dumps: the mark of the storage stays."""
+        return [path for path in self._program.files.rglob("*") if path.is_file() and path.name != MARK_NAME]
