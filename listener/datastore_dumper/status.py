@@ -109,7 +109,9 @@ def overview(
     Raises `DumperError` if one that was named is no DataStore table.
     """
     named = {"ids": None if ids is None else list(ids), "relids": None if relids is None else list(relids)}
-    rows = connection.execute(query("status_tables"), named).fetchall()
+    with connection.transaction():
+        connection.execute(query("status_plan"))
+        rows = connection.execute(query("status_tables"), named).fetchall()
     fresh: dict[tuple[str, str], bool] = {}
     if ids is not None:
         require_all(ids, (row[1] for row in rows))

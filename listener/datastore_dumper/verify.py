@@ -108,9 +108,10 @@ class Verifier:
 
     def tables(self, ids: Sequence[str] | None) -> list[PublishedTable]:
         """Those that have files."""
-        rows = self._connection("control").execute(
-            query("published_tables"), {"ids": None if ids is None else list(ids)}
-        )
+        control = self._connection("control")
+        with control.transaction():
+            control.execute(query("status_plan"))
+            rows = control.execute(query("published_tables"), {"ids": None if ids is None else list(ids)}).fetchall()
         return [PublishedTable(*row) for row in rows]
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ FROM (
     SELECT 'EXECUTE', 'FUNCTION ', 'datastore_dumper.' || name
     FROM unnest(ARRAY[
         'attach(oid)', 'record_change(oid, bigint[])', 'signature(oid)', 'sound_triggers(oid)', 'lookup(text, text)',
-        'request(text, boolean)'
+        'request(text, boolean)', 'status(text)', 'list(text, text[], text, text, boolean, bigint, bigint)'
     ]) AS name
 ) AS wanted (privilege, kind, object)
 WHERE NOT CASE wanted.kind
@@ -99,10 +99,15 @@ END;
 -- Whether CKAN's read role is there, and what it lacks. NULL: nothing.
 SELECT r.oid IS NOT NULL, CASE
     WHEN NOT pg_catalog.has_schema_privilege(r.oid, 'datastore_dumper', 'USAGE') THEN 'USAGE ON SCHEMA datastore_dumper'
-    WHEN NOT pg_catalog.has_function_privilege(r.oid, 'datastore_dumper.lookup(text, text)', 'EXECUTE')
-        THEN 'EXECUTE ON FUNCTION datastore_dumper.lookup(text, text)'
-    WHEN NOT pg_catalog.has_function_privilege(r.oid, 'datastore_dumper.failure(text, text)', 'EXECUTE')
-        THEN 'EXECUTE ON FUNCTION datastore_dumper.failure(text, text)'
+    ELSE (
+        SELECT 'EXECUTE ON FUNCTION datastore_dumper.' || name
+        FROM unnest(ARRAY[
+            'lookup(text, text)', 'failure(text, text)', 'seconds_behind(text, text)', 'status(text)', 'daemons()',
+            'list(text, text[], text, text, boolean, bigint, bigint)'
+        ]) AS name
+        WHERE NOT pg_catalog.has_function_privilege(r.oid, 'datastore_dumper.' || name, 'EXECUTE')
+        LIMIT 1
+    )
 END
 FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = %(role)s;
 
@@ -137,7 +142,7 @@ SELECT
     (
         SELECT extract(epoch FROM clock_timestamp() - min(c.changed_at))::float8
         FROM datastore_dumper.change AS c
-        JOIN datastore_dumper.datastore_table AS t ON t.relid = c.relid
+        JOIN datastore_dumper.resource AS r ON r.relid = c.relid
     ) AS oldest_seconds,
     (SELECT coalesce(array_agg(r.resource_id ORDER BY r.resource_id), '{}') FROM datastore_dumper.resource AS r WHERE r.attempts > 0) AS failing,
     (SELECT r.last_error FROM datastore_dumper.resource AS r WHERE r.attempts > 0 ORDER BY r.resource_id LIMIT 1) AS error;

@@ -235,7 +235,7 @@ def test_a_reader_that_has_enough(dumper: Dumper, writer: psycopg.Connection) ->
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 128 + signal.SIGPIPE
+        assert process.wait(30) in (0, 1)  # as that release of click has it
 
 
 def test_watching_wants_a_terminal(dumper: Dumper, writer: psycopg.Connection) -> None:

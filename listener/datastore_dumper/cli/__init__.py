@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
@@ -23,7 +22,6 @@ from datastore_dumper.errors import DumperError
 from datastore_dumper.logs import mask_text
 
 _INTERRUPTED = 130  # as shells report SIGINT
-_PIPE_CLOSED = 141  # and SIGPIPE
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,8 +49,4 @@ def main() -> None:
     except DumperError as error:
         click.echo(mask_text(f"Error: {error}"), err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_PIPE_CLOSED)
     sys.exit(result if isinstance(result, int) else 0)

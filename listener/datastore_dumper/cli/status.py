@@ -67,6 +67,8 @@ class _View:
         self._debounce = debounce
         self._ids = ids
         self._connection: Connection | None = None
+        self.seconds = 0.0
+        """That the last look took: with many thousands of tables, no less than that lies between two."""
 
     def __enter__(self) -> _View:
         return self
@@ -84,8 +86,11 @@ class _View:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect("status")
             require_installed(self._connection)
+        started = time.monotonic()
         with database_errors(), Deadline(self._connection, _QUERY_SECONDS):
-            return overview(self._connection, self._debounce, self._ids)
+            found = overview(self._connection, self._debounce, self._ids)
+        self.seconds = time.monotonic() - started
+        return found
 
 
 def _print(console: Console, found: Overview, *, in_detail: bool, everything: bool) -> None:
@@ -102,7 +107,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
     if as_json:
         while True:
             click.echo(_json(view.look(), indent=None))
-            time.sleep(interval)
+            time.sleep(max(interval, view.seconds))
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
@@ -114,7 +119,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
                 note = f"{datetime.now():%H:%M:%S}, every {interval:g} s. Ctrl-C ends this."
                 shown = details(found) if in_detail else watched(found, console.width, console.height, note)
             live.update(shown, refresh=True)
-            time.sleep(interval)
+            time.sleep(max(interval, view.seconds))
 
 
 def _json(found: Overview, indent: int | None) -> str:
