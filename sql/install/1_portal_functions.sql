@@ -41,12 +41,13 @@ AS $$
             SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.format), '[]')
             FROM (
                 SELECT s.format, l.bytes, l.rows, l.generated_at, l.compat, l.fresh,
+                    CASE WHEN NOT l.fresh THEN datastore_dumper.seconds_behind(s.resource_id, s.format) END AS seconds_behind,
                     NULL::text AS error
                 FROM datastore_dumper.dump_status AS s
                 CROSS JOIN LATERAL datastore_dumper.lookup(s.resource_id, s.format) AS l
                 WHERE s.resource_id = $1
                 UNION ALL
-                SELECT f.format, NULL, NULL, NULL, f.compat, NULL, datastore_dumper.failure(f.resource_id, f.format)
+                SELECT f.format, NULL, NULL, NULL, f.compat, NULL, NULL, datastore_dumper.failure(f.resource_id, f.format)
                 FROM datastore_dumper.format_failure AS f
                 WHERE f.resource_id = $1 AND datastore_dumper.failure(f.resource_id, f.format) IS NOT NULL
             ) AS f

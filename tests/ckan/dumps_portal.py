@@ -124,6 +124,7 @@ def dumps_portal(platform: CkanPlatform, directory: Path) -> Iterator[DumpsPorta
                 "debounce": {"quiet_seconds": 600, "max_delay_seconds": 600},
                 "export": {"spool_directory": str(directory), "formats": list(FORMATS)},
                 "storage": {"type": "disk", "disk": {"directory": str(files)}},
+                "ckan": {"compat": platform.version},
                 "log": {"format": "json"},
             },
         )

@@ -1,4 +1,4 @@
-"""Our actions in a real CKAN: what they tell, whom they refuse, what they ask of the daemon."""
+"""Our actions in a real CKAN: what they tell, whom they refuse, what they ask of the daemon; and the signal of downloads."""
 
 from __future__ import annotations
 
@@ -201,3 +201,40 @@ def test_without_our_schema(dumps: DumpsPortal) -> None:
         assert "lacks the functions of the schema datastore_dumper" in dumps.site.logs
     finally:
         dumps.sql("ALTER SCHEMA elsewhere RENAME TO datastore_dumper")
+
+
+def test_a_file_that_may_be_behind_is_ready(dumps: DumpsPortal) -> None:
+    """As a download of it would be answered: fresh it is not."""
+    dumps.change(BUDGET)
+    assert not any(each["ready"] for each in status(dumps, BUDGET)["formats"])
+    dumps.site.action("resource_patch", id=dumps.ids[BUDGET], datastore_dump_max_staleness_seconds=3600)
+    try:
+        formats = status(dumps, BUDGET)["formats"]
+        assert {(each["ready"], each["fresh"]) for each in formats} == {(True, False)}
+        assert "ETag" in dumps.site.get(f"/datastore/dump/{dumps.ids[BUDGET]}").headers
+    finally:
+        dumps.site.action("resource_patch", id=dumps.ids[BUDGET], datastore_dump_max_staleness_seconds=0)
+
+
+def test_each_download_is_announced(dumps: DumpsPortal) -> None:
+    """A plugin for tests logs what the signal says."""
+    path = f"/datastore/dump/{dumps.ids[COUNTERS]}?bom=True"
+    file = next(each for each in status(dumps, COUNTERS)["formats"] if each["format"] == "csv" and each["bom"])
+    dumps.site.restart(["datastore_dumper", "datastore", "download_listener"], dumps.settings)
+    try:
+        for headers in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=10-"}):
+            assert dumps.site.get(path, **headers).status in (200, 206)
+        etag = dumps.site.get(path, method="HEAD").headers["ETag"]
+        assert dumps.site.get(path, **{"If-None-Match": etag}).status == 304
+        assert dumps.site.get(f"{path}&latest=true").status == 200
+        said = f"announced {dumps.ids[COUNTERS]} csv-bom {file['bytes']} file"
+        assert dumps.site.logs.count(said) == 2
+        assert dumps.site.logs.count("announced ") == 2
+        dumps.site.restart(
+            ["datastore_dumper", "datastore", "download_listener"],
+            {**dumps.settings, "tests.listener_fails": "true"},
+        )
+        assert "ETag" in dumps.site.get(path).headers
+        assert "a receiver of the signal of downloads failed" in dumps.site.logs
+    finally:
+        dumps.site.restart(settings=dumps.settings, plugins=["datastore_dumper", "datastore"])

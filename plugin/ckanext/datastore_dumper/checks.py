@@ -10,7 +10,6 @@ from ckanext.datastore_dumper import overview
 from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.lookup import published_file
 from ckanext.datastore_dumper.portal import Portal
-from ckanext.datastore_dumper.settings import one_line
 from datastore_dumper.errors import ConfigError, DumperError
 from datastore_dumper.storage.from_ckan import PREFIX
 
@@ -26,10 +25,10 @@ def problems() -> list[str]:
         try:
             found += check(portal)
         except ConfigError as error:
-            found.append(one_line(error))
+            found.append(portal.explain(error))
             break
         except DumperError as error:
-            found.append(one_line(error))
+            found.append(portal.explain(error))
     return list(dict.fromkeys(found))
 
 

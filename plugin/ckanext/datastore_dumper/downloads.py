@@ -50,9 +50,13 @@ class Offer:
         return {**named, "bom": "True"} if self.bom else named
 
 
-def is_ready(file: FileStatus, *, compat: str, alterations: tuple[str, ...]) -> bool:
-    """Whether a request would be answered with it. `compat` and `alterations` are the site's."""
-    return file.error is None and file.fresh and objection(file.compat, compat, alterations) is None
+def is_ready(file: FileStatus, *, compat: str, alterations: tuple[str, ...], allowed_seconds: float) -> bool:
+    """Whether a request would be answered with it. `compat` and `alterations` are the site's, `allowed_seconds` how far
+    behind the table it may be."""
+    if file.error is not None or objection(file.compat, compat, alterations) is not None:
+        return False
+    behind = file.seconds_behind if allowed_seconds else None
+    return file.fresh or (behind is not None and behind <= allowed_seconds)
 
 
 def offers(status: ResourceStatus, ready: Mapping[str, FileStatus], extra_formats: Iterable[str]) -> list[Offer]:

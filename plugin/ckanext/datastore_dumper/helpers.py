@@ -12,7 +12,6 @@ from ckan import model
 from ckanext.datastore_dumper.downloads import Offer
 from ckanext.datastore_dumper.menu import download_menu
 from ckanext.datastore_dumper.portal import Portal
-from ckanext.datastore_dumper.settings import one_line
 from datastore_dumper.errors import DumperError
 
 __all__ = ["datastore_dumper_downloads", "datastore_dumper_states"]
@@ -31,7 +30,7 @@ def datastore_dumper_downloads(resource: dict[str, Any]) -> list[Offer] | None:
             return None
         return download_menu(resource["id"], portal)
     except DumperError as error:
-        log.warning("resource %s has CKAN's own download menu: %s", resource["id"], one_line(error))
+        log.warning("resource %s has CKAN's own download menu: %s", resource["id"], portal.explain(error))
     except Exception:
         model.Session.rollback()  # the page goes on with it
         log.exception("resource %s has CKAN's own download menu", resource["id"])

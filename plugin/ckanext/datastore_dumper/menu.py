@@ -5,10 +5,11 @@ from __future__ import annotations
 from ckanext.datastore_dumper.downloads import Offer, is_ready, offers
 from ckanext.datastore_dumper.overview import FileStatus, ResourceStatus, resource_status
 from ckanext.datastore_dumper.portal import Portal
+from ckanext.datastore_dumper.staleness import allowed_staleness
 from datastore_dumper.errors import ConfigError
 
 
-def ready_files(status: ResourceStatus, portal: Portal) -> dict[str, FileStatus]:
+def ready_files(resource_id: str, status: ResourceStatus, portal: Portal) -> dict[str, FileStatus]:
     """Those that requests are answered with, by format. None of them on a site that hands out none."""
     try:
         settings = portal.settings
@@ -16,10 +17,12 @@ def ready_files(status: ResourceStatus, portal: Portal) -> dict[str, FileStatus]
         return {}  # logged when CKAN started
     if portal.row_filters:
         return {}
+    is_behind = any(not file.fresh for file in status.files if file.error is None)
+    allowed = allowed_staleness(resource_id, portal) if is_behind else 0
     return {
         file.format: file
         for file in status.files
-        if is_ready(file, compat=portal.compat, alterations=settings.alterations)
+        if is_ready(file, compat=portal.compat, alterations=settings.alterations, allowed_seconds=allowed)
     }
 
 
@@ -34,4 +37,4 @@ def download_menu(resource_id: str, portal: Portal) -> list[Offer] | None:
     status = resource_status(resource_id)
     if status is None:
         return None
-    return offers(status, ready_files(status, portal), extra_formats)
+    return offers(status, ready_files(resource_id, status, portal), extra_formats)

@@ -46,6 +46,8 @@ class FileStatus:
     generated_at: datetime | None
     """The time of the state that it shows."""
     fresh: bool
+    seconds_behind: float | None
+    """Since when it has not shown the table, as `lookup.seconds_behind`."""
     error: str | None
 
 
@@ -170,6 +172,7 @@ def _file(values: dict[str, Any]) -> FileStatus:
         rows=values["rows"] or 0,
         generated_at=datetime.fromisoformat(generated_at) if generated_at else None,
         fresh=bool(values["fresh"]),
+        seconds_behind=values["seconds_behind"],
         error=values["error"],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import ckan.plugins as p
@@ -69,3 +70,18 @@ class NoAnonymous(p.SingletonPlugin):
         if tk.current_user.is_anonymous and endpoint not in allowed:
             return tk.redirect_to("user.login", came_from=tk.request.path)
         return None
+
+
+class DownloadListener(p.SingletonPlugin):
+    """Logs each download that is announced, or fails at it where `tests.listener_fails` is set."""
+
+    p.implements(p.ISignal)
+
+    def get_signal_subscriptions(self) -> Any:
+        return {tk.signals.ckanext.signal("datastore_dumper:download_answered"): [heard]}
+
+
+def heard(resource_id: str, *, format: str, bytes: int, delivery: str) -> None:
+    if tk.config.get("tests.listener_fails"):
+        raise RuntimeError("a listener that fails")
+    logging.getLogger("ckanext.tests").info("announced %s %s %s %s", resource_id, format, bytes, delivery)

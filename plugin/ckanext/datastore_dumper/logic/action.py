@@ -18,7 +18,6 @@ from ckanext.datastore_dumper.downloads import Offer
 from ckanext.datastore_dumper.logic import schema
 from ckanext.datastore_dumper.menu import ready_files
 from ckanext.datastore_dumper.portal import Portal
-from ckanext.datastore_dumper.settings import one_line
 from datastore_dumper.errors import DumperError
 
 __all__ = ["datastore_dump_list", "datastore_dump_request", "datastore_dump_status"]
@@ -80,7 +79,7 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
         }
         if status is None:
             return result
-        ready = ready_files(status, _portal())
+        ready = ready_files(resource_id, status, _portal())
     if status.exporting_since is not None:
         result["progress"] = {
             "since": _utc(status.exporting_since),
@@ -228,7 +227,7 @@ def _told(about: str) -> Iterator[None]:
     try:
         yield
     except DumperError as error:
-        log.warning("%r: %s", about, one_line(error))
+        log.warning("%r: %s", about, _portal().explain(error))
         raise tk.ValidationError(
             {"datastore_dumper": [tk._("The DataStore database cannot tell now; the log says why")]}
         ) from error
