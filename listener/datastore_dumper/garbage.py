@@ -9,7 +9,7 @@ from datastore_dumper.errors import DumperError
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
-from datastore_dumper.storage.base import Storage
+from datastore_dumper.storage.base import CHECK_PREFIX, Storage
 
 log = get_logger(__name__)
 
@@ -36,9 +36,14 @@ def collect_garbage(connection: Connection, storage: Storage) -> int:
 
 
 def sweep(storage: Storage, abandoned_seconds: float) -> None:
-    """Remove uploads and temporary files that no process can still be writing."""
+    """Remove uploads and temporary files that no process can still be writing, and what a check that was killed left."""
+    before = datetime.now(timezone.utc) - timedelta(seconds=abandoned_seconds)
     try:
-        removed = storage.sweep(datetime.now(timezone.utc) - timedelta(seconds=abandoned_seconds))
+        removed = storage.sweep(before)
+        for stored in list(storage.list(CHECK_PREFIX)):
+            if stored.modified < before:
+                storage.delete(stored.key)
+                removed += 1
     except DumperError as error:
         log.warning("sweep_failed", error=error.message)
         return

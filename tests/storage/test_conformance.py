@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from datastore_dumper.errors import ObjectChangedError, ObjectMissingError, StorageError
-from datastore_dumper.storage.base import BytesPart, FilePart, ObjectHeaders, Part, ReusePart, Storage
+from datastore_dumper.garbage import sweep
+from datastore_dumper.storage.base import CHECK_PREFIX, BytesPart, FilePart, ObjectHeaders, Part, ReusePart, Storage
 from datastore_dumper.storage.keys import new_version, object_key
 
 HEADERS = ObjectHeaders("text/csv; charset=utf-8", "täble.csv")
@@ -257,3 +258,13 @@ def test_a_segment_file_that_is_too_short(storage: Storage, tmp_path: Path) -> N
     with pytest.raises(StorageError, match=r"the segment file .*gone cannot be read"):
         storage.write("t/1/t.csv", [FilePart(tmp_path / "gone", 0, 1)], HEADERS)
     assert keys(storage) == []
+
+
+def test_what_a_killed_check_left_is_swept(storage: Storage) -> None:
+    """It is noted nowhere, unlike objects that are to be published."""
+    for key in (f"{CHECK_PREFIX}0123/first", "other/1/other.csv"):
+        storage.write(key, [BytesPart(b"left")], HEADERS)
+    sweep(storage, 3600)
+    assert len(list(storage.list())) == 2
+    sweep(storage, -3600)
+    assert [stored.key for stored in storage.list()] == ["other/1/other.csv"]

@@ -25,7 +25,7 @@ from datastore_dumper.database import Connection
 from datastore_dumper.errors import EXIT_CONFIG, DumperError
 from datastore_dumper.ownership import Verdict, verdict
 from datastore_dumper.spool import spool_directory
-from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Storage
+from datastore_dumper.storage.base import CHECK_PREFIX, BytesPart, ObjectHeaders, Storage
 from datastore_dumper.storage.settings import S3Settings
 
 # A signature holds for 15 minutes (S3: RequestTimeTooSkewed); well before that somebody should know.
@@ -98,7 +98,7 @@ def _room(directory: Path) -> Result:
 def _links(storage: Storage, settings: S3Settings) -> Iterator[Result]:
     """A presigned link must hand the object out, and nothing else may: no tampered link, and no bare address."""
     content = secrets.token_bytes(64)
-    key = f"datastore-dumper-check-{secrets.token_hex(8)}/link"
+    key = f"{CHECK_PREFIX}{secrets.token_hex(8)}/link"
     headers = ObjectHeaders("application/octet-stream", "check")
     endpoint = settings.public_endpoint or settings.endpoint
     try:

@@ -15,6 +15,9 @@ from typing import BinaryIO, Protocol
 
 from datastore_dumper.errors import StorageError
 
+CHECK_PREFIX = "datastore-dumper-check-"
+"""How the keys of objects start that are written to try the storage, and deleted at once."""
+
 
 @dataclass(frozen=True)
 class BytesPart:

@@ -20,7 +20,15 @@ from typing import BinaryIO
 
 from datastore_dumper.errors import ConfigError, ObjectChangedError, ObjectMissingError, StorageError
 from datastore_dumper.failpoints import failpoint
-from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Part, ReusePart, StoredObject, WrittenObject
+from datastore_dumper.storage.base import (
+    CHECK_PREFIX,
+    BytesPart,
+    ObjectHeaders,
+    Part,
+    ReusePart,
+    StoredObject,
+    WrittenObject,
+)
 from datastore_dumper.storage.disk_files import (
     FileRange,
     copy_range,
@@ -58,7 +66,7 @@ class DiskStorage:
             )
 
     def check(self) -> list[str]:
-        name = f"datastore-dumper-check-{secrets.token_hex(8)}"
+        name = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         first, second = f"{name}/first", f"{name}/second"
         content = secrets.token_bytes(64)
         headers = ObjectHeaders("application/octet-stream", "check")

@@ -13,7 +13,15 @@ from datetime import datetime
 from typing import BinaryIO
 
 from datastore_dumper.errors import ObjectChangedError, StorageError
-from datastore_dumper.storage.base import BytesPart, ObjectHeaders, Part, ReusePart, StoredObject, WrittenObject
+from datastore_dumper.storage.base import (
+    CHECK_PREFIX,
+    BytesPart,
+    ObjectHeaders,
+    Part,
+    ReusePart,
+    StoredObject,
+    WrittenObject,
+)
 from datastore_dumper.storage.s3_client import BodyStream, S3Client
 from datastore_dumper.storage.s3_errors import RangeError, UnsupportedError, UploadMissingError
 from datastore_dumper.storage.settings import S3Settings
@@ -30,7 +38,7 @@ class S3Storage:
     def check(self) -> list[str]:
         # A listing first: unlike HEAD, its answer has a body that says what is wrong.
         next(self._client.list(""), None)
-        name = f"datastore-dumper-check-{secrets.token_hex(8)}"
+        name = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         first, second = f"{name}/first", f"{name}/second"
         content = secrets.token_bytes(64)
         headers = ObjectHeaders("application/octet-stream", "check")
