@@ -15,6 +15,7 @@ from typing import Literal
 from datastore_dumper.database import Connection
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage, StoredObject
+from datastore_dumper.storage.keys import is_object_key
 
 Kind = Literal["published", "kept", "due", "unreferenced", "young"]
 """kept: superseded, but a download may be under way. young: on no list, and too young to be sure about."""
@@ -39,7 +40,8 @@ def find_leftovers(
 ) -> Leftovers:
     """List the storage. What is younger than `abandoned_seconds` is left alone; `tell` gets the number of objects so far.
 
-    Every object is put on the list before it is written, so one that is on none when it has been listed is nobody's.
+    Every object is put on the list before it is written, so one that is on none when it has been listed is nobody's. What
+    has no key of ours is somebody else's, and not counted.
     """
     before = datetime.now(timezone.utc) - timedelta(seconds=abandoned_seconds)
     found = Leftovers()
@@ -49,6 +51,8 @@ def find_leftovers(
             connection.execute(query("classify_objects"), {"keys": [stored.key for stored in batch]}).fetchall()
         )
         for stored in batch:
+            if not is_object_key(stored.key):
+                continue
             kind = kinds[stored.key]
             if kind == "unreferenced" and stored.modified >= before:
                 kind = "young"

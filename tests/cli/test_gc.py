@@ -19,6 +19,9 @@ from tests.support.daemon import Dumper
 
 HEADERS = ObjectHeaders("text/csv", "x.csv")
 
+# What somebody else keeps in the same place, and another installation under a prefix that begins with ours.
+STRANGERS = ("minutes.txt", "staging/gone/old/gone.csv")
+
 
 @pytest.fixture
 def used(dumper: Dumper, writer: psycopg.Connection) -> Dumper:
@@ -36,7 +39,11 @@ def used(dumper: Dumper, writer: psycopg.Connection) -> Dumper:
     half = dumper.directory / "files" / temporary_name("half.csv")
     half.write_bytes(b"half a fi")
     two_days_ago = time.time() - 2 * 24 * 3600
-    for path in (dumper.directory / "files/gone/old/gone.csv", half):
+    strangers = [dumper.directory / "files" / name for name in STRANGERS]
+    for path in strangers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not ours")
+    for path in (dumper.directory / "files/gone/old/gone.csv", half, *strangers):
         os.utime(path, (two_days_ago, two_days_ago))
     return dumper
 
@@ -71,6 +78,7 @@ def test_what_nobody_points_to_goes_and_nothing_else(used: Dumper) -> None:
     assert gc(used)["objects"] == {"published": 2, "kept": 1, "due": 0, "unreferenced": 0, "young": 1}
     assert not (used.directory / "files/gone/old").exists()
     assert (used.directory / "files/gone/young/gone.csv").exists()
+    assert all((used.directory / "files" / name).exists() for name in STRANGERS)
     assert gc(used)["unfinished_uploads"] == 0
     assert used.file("t") == expected
     with used.database.connect() as admin:

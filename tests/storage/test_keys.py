@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore_dumper.storage.keys import check_key, clean_prefix, escape, new_version, object_key, unescape
+from datastore_dumper.storage.keys import (
+    check_key,
+    clean_prefix,
+    escape,
+    is_object_key,
+    new_version,
+    object_key,
+    unescape,
+)
 
 utf8_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=63).filter(
     lambda text: len(text.encode()) <= 63
@@ -25,6 +33,8 @@ def test_escaping_is_reversible_and_plain(resource_id: str) -> None:
 @given(utf8_ids)
 def test_every_table_name_makes_a_valid_key(resource_id: str) -> None:
     key = object_key(resource_id, VERSION, "csv.gz")
+    assert is_object_key(key)
+    assert not is_object_key(f"staging/{key}")
     assert check_key(key) == key
     folder, version, name = key.split("/")
     assert (unescape(folder), version, name) == (resource_id, VERSION, f"{folder}.csv.gz")
@@ -83,3 +93,10 @@ def test_prefixes(prefix: str, clean: str) -> None:
 def test_prefixes_that_are_refused(prefix: str) -> None:
     with pytest.raises(ValueError):
         clean_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    "key", ["t.csv", "t/1", "t/1/u.csv", "t/1/t", "t/1/t.csv/x", "t/1.0/t.csv", "a b/1/a b.csv", "t//t.csv"]
+)
+def test_other_peoples_keys_are_not_ours(key: str) -> None:
+    assert not is_object_key(key)

@@ -55,6 +55,15 @@ def object_key(resource_id: str, version: str, extension: str) -> str:
     return f"{name}/{version}/{name}.{extension}"
 
 
+def is_object_key(key: str) -> bool:
+    """Whether `object_key` can have made it. In a bucket or directory there may be other people's things, or those of
+    another installation, whose prefix begins with ours."""
+    name, _, rest = key.partition("/")
+    version, _, file = rest.partition("/")
+    stem, _, extension = file.partition(".")
+    return bool(_ESCAPED.match(name) and _VERSION.match(version) and stem == name and _EXTENSION.match(extension))
+
+
 def new_version(generated_at: datetime) -> str:
     """UTC time to the microsecond, so that versions sort by age, and 128 random bits, so that a key cannot be guessed
     and two daemons never write the same one. Raises `ValueError` for a time without time zone."""
