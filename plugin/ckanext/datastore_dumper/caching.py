@@ -43,8 +43,9 @@ class ForEverybody(Response):  # type: ignore[misc]
 
     def get_wsgi_headers(self, environ: Any) -> Any:
         headers = super().get_wsgi_headers(environ)
-        for name in ("Vary", "Set-Cookie", "Cache-Control"):
+        for name in ("Set-Cookie", "Cache-Control"):
             headers.pop(name, None)
+        headers["Vary"] = "Origin"  # which CKAN's CORS headers depend on (set_cors_headers_for_response)
         if self.public_cache_control:
             headers["Cache-Control"] = self.public_cache_control
         return headers
