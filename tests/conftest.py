@@ -19,5 +19,21 @@ pytest_plugins = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--ckan", choices=VERSIONS, default=DEFAULT_VERSION, help="the CKAN release of tests that need one"
+        "--ckan",
+        choices=VERSIONS,
+        help=f"the CKAN release of tests that need one ({DEFAULT_VERSION}), and all of its tests",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is asked of each release with some patience waits for `make test-ckan`."""
+    if config.getoption("ckan") is None:
+        for item in items:
+            if item.get_closest_marker("patient"):
+                item.add_marker(pytest.mark.skip(reason="runs where --ckan names a release"))
+
+
+@pytest.fixture(scope="session")
+def ckan_version(pytestconfig: pytest.Config) -> str:
+    """The release that --ckan says."""
+    return pytestconfig.getoption("ckan") or DEFAULT_VERSION

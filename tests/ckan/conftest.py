@@ -14,9 +14,9 @@ from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def ckan_platform(pytestconfig: pytest.Config, postgres_server: PostgresServer) -> Iterator[CkanPlatform]:
+def ckan_platform(ckan_version: str, postgres_server: PostgresServer) -> Iterator[CkanPlatform]:
     """What sites share; `with ckan_platform.site(plugins, settings) as site` makes one. Of the release that --ckan says."""
-    with CkanPlatform.start(ckan_environment(pytestconfig.getoption("ckan")), postgres_server) as platform:
+    with CkanPlatform.start(ckan_environment(ckan_version), postgres_server) as platform:
         yield platform
 
 

@@ -75,6 +75,7 @@ def test_a_file_for_those_whom_ckan_sends_its_dump_and_ckans_refusal_for_all_oth
             assert "ETag" in response.headers, question
 
 
+@pytest.mark.patient
 def test_a_format_that_ckan_lacks_is_for_the_same_people(access: Access) -> None:
     for question, (person, method, name) in questions(access).items():
         for query in (f"?format={EXTRA}", f"?format={EXTRA}&limit=1"):
@@ -113,6 +114,7 @@ def test_a_dataset_is_closed_at_once(access: Access) -> None:
     access.site.action("organization_member_create", id="owner", username="member", role="member")
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("person", ["anonymous", "sysadmin"])
 def test_hostile_ids_are_ckans_to_answer(access: Access, person: str) -> None:
     headers = access.people[person]
@@ -129,6 +131,7 @@ def test_hostile_ids_are_ckans_to_answer(access: Access, person: str) -> None:
                 assert word not in body or word in core_body, path
 
 
+@pytest.mark.patient
 def test_hostile_values_are_ckans_to_answer(access: Access) -> None:
     public = access.tables["public"]
     queries = (
@@ -255,6 +258,7 @@ def test_the_endpoint_that_lets_everybody_in_keeps_its_name(access: Access) -> N
         assert "/user/login" in access.site.get("/dataset/").headers["Location"]
 
 
+@pytest.mark.patient
 def test_tabledesigner_is_no_hindrance(access: Access) -> None:
     if access.site.platform.version == "2.10":
         pytest.skip("CKAN 2.10 has no tabledesigner")

@@ -397,6 +397,7 @@ def _delete_files(portal: Portal, resource_id: str) -> None:
         portal.dumper.storage.delete(stored.key)
 
 
+@pytest.mark.patient
 def test_links_lead_to_the_public_endpoint(in_bucket: Portal, keys: dict[str, str], tmp_path: Path) -> None:
     """Which is a proxy that passes the Host on: links are signed for it."""
     server = deployed(
@@ -421,6 +422,7 @@ def test_links_lead_to_the_public_endpoint(in_bucket: Portal, keys: dict[str, st
         assert HTTP.request("PUT", link, body=b"x").status == 403
 
 
+@pytest.mark.patient
 def test_settings_of_s3filestore_and_its_download_proxy(
     in_bucket: Portal, keys: dict[str, str], tmp_path: Path
 ) -> None:
@@ -472,6 +474,7 @@ def test_the_daemon_needs_no_more_than_ckans_ini(ckan_platform: CkanPlatform, tm
         assert response.data == live
 
 
+@pytest.mark.patient
 def test_settings_of_ckan_files(on_disk: Portal, tmp_path: Path) -> None:
     if on_disk.site.platform.version != "2.12":
         pytest.skip("CKAN has such storages from 2.12 on")

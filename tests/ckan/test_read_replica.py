@@ -20,11 +20,11 @@ pytestmark = pytest.mark.ckan
 
 
 def test_behind_its_primary(
-    pytestconfig: pytest.Config, primary_server: PostgresServer, standby_server: StandbyServer, tmp_path: Path
+    ckan_version: str, primary_server: PostgresServer, standby_server: StandbyServer, tmp_path: Path
 ) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    environment = ckan_environment(pytestconfig.getoption("ckan"))
+    environment = ckan_environment(ckan_version)
     with (
         CkanPlatform.start(environment, primary_server) as platform,
         platform.site(["datastore"]) as site,

@@ -153,12 +153,12 @@ def test_a_chain_of_files(chain: Path) -> None:
 
 
 @pytest.mark.ckan
-def test_ckan_reads_it_likewise(chain: Path, pytestconfig: pytest.Config) -> None:
+def test_ckan_reads_it_likewise(chain: Path, ckan_version: str) -> None:
     script = (
         "import json, sys; sys.path.insert(0, ''); from ckan.cli import CKANConfigLoader as L;"
         "print(json.dumps({k: v for k, v in L(sys.argv[1]).get_config().items() if isinstance(v, str)}))"
     )
-    environment = ckan_environment(pytestconfig.getoption("ckan"))
+    environment = ckan_environment(ckan_version)
     base = chain.parent / "below" / "base.ini"
     base.write_text(base.read_text().replace("[loggers]\nkeys = root\n", ""))  # CKAN would set them up
     result = subprocess.run(
