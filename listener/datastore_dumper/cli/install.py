@@ -11,6 +11,7 @@ from datastore_dumper import install as installation
 from datastore_dumper.cli.options import config_option, database_of, read_config
 from datastore_dumper.cli.show import bars
 from datastore_dumper.config import Config
+from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE
 from datastore_dumper.config.environ_source import INSTALL_DSN_VARIABLE
 from datastore_dumper.database import Database
 from datastore_dumper.errors import EXIT_FAILURE, ConfigError
@@ -42,7 +43,8 @@ def install(
     print_only: bool,
 ) -> int:
     """Install or upgrade tables, functions and triggers in the DataStore database. Safe to run again."""
-    config = _read(config_path, dsn) if (dsn is None and not print_only) or config_path is not None else None
+    named = config_path is not None or CKAN_INI_VARIABLE in os.environ
+    config = _read(config_path, dsn) if named or (dsn is None and not print_only) else None
     roles = Roles(
         daemon_role or (config.roles.daemon if config else None) or "",
         ckan_write_role or (config.roles.ckan_write if config else None) or "",

@@ -24,16 +24,6 @@ def for_this_user_only(response: Any, identity_headers: Collection[str], cache_c
     return response
 
 
-def forget_session() -> None:
-    """For a response that goes to others, too: it must not bring them the session of the one who asked.
-
-    CKAN 2.10 has sessions in a middleware outside of Flask (Beaker), which sets the cookie of any that was looked at.
-    """
-    session = tk.request.environ.get("beaker.session")
-    if session is not None:
-        session.__dict__["_sess"] = None  # as one that nobody has looked at
-
-
 class ForEverybody(Response):  # type: ignore[misc]
     """A response that shared caches may keep. Its headers are set last, after CKAN has written its own: a max-age, the
     cookie of a session, and `Vary: Cookie`, because it has looked who is asking."""
@@ -45,6 +35,10 @@ class ForEverybody(Response):  # type: ignore[misc]
         headers = super().get_wsgi_headers(environ)
         for name in ("Set-Cookie", "Cache-Control"):
             headers.pop(name, None)
+        # CKAN 2.10 has sessions in a middleware outside of Flask (Beaker), which sets the cookie of any that was looked at.
+        session = environ.get("beaker.session")
+        if session is not None:
+            session.__dict__["_sess"] = None
         headers["Vary"] = "Origin"  # which CKAN's CORS headers depend on (set_cors_headers_for_response)
         if self.public_cache_control:
             headers["Cache-Control"] = self.public_cache_control

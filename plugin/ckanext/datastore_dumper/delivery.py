@@ -16,7 +16,7 @@ from flask import Response
 from werkzeug.utils import redirect
 from werkzeug.wsgi import wrap_file
 
-from ckanext.datastore_dumper.caching import ACCEL_CACHE_HEADER, ForEverybody, for_this_user_only, forget_session
+from ckanext.datastore_dumper.caching import ACCEL_CACHE_HEADER, ForEverybody, for_this_user_only
 from ckanext.datastore_dumper.conditional import Verdict, judge
 from ckanext.datastore_dumper.lookup import PublishedFile
 from ckanext.datastore_dumper.portal import Portal
@@ -196,7 +196,6 @@ def _for_whom(response: Any, handout: Handout, portal: Portal, private: str, *, 
         response.headers[BEHIND_HEADER] = str(int(handout.seconds_behind) + 1)
     if not handout.for_everybody:
         return for_this_user_only(response, portal.identity_headers, private)
-    forget_session()
     public = f"public, max-age={portal.settings.public_cache_seconds}"
     if by_nginx:
         response.headers[ACCEL_CACHE_HEADER] = public
