@@ -6,6 +6,7 @@ ckan_inside.py serve <ckan.ini> <listening fd> <fd to report readiness on> [<wor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -63,13 +64,17 @@ def serve_by_workers(ini: str, listener: int, ready: int, workers: int) -> None:
     from ckan.config.middleware import make_app
     from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
+    def report(worker: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for the second one
+            os.write(ready, b"ready")
+
     class Site(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             for name, value in {
                 "bind": f"fd://{listener}",
                 "workers": workers,
                 "timeout": 0,  # or a dump that takes long would be killed
-                "post_worker_init": lambda worker: os.write(ready, b"ready"),
+                "post_worker_init": report,
             }.items():
                 self.cfg.set(name, value)
 
