@@ -120,7 +120,6 @@ def dumps_portal(platform: CkanPlatform, directory: Path) -> Iterator[DumpsPorta
             directory,
             {
                 "database": {"dsn": databases[0].dsn_for("dumper")},
-                "ckan": {"compat": platform.version},
                 "roles": {"daemon": "dumper", "ckan_write": "ckan_write", "ckan_read": "ckan_read"},
                 "debounce": {"quiet_seconds": 600, "max_delay_seconds": 600},
                 "export": {"spool_directory": str(directory), "formats": list(FORMATS)},
