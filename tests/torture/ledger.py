@@ -46,15 +46,15 @@ def state_of(data: bytes) -> State:
 def committed(connection: Connection, name: str, version: int) -> State | None:
     """A table's state of that version, if it was ever committed."""
     row = connection.execute(
-        "SELECT version, rows, checksum::bigint FROM torture.state WHERE name = %s AND version = %s", [name, version]
+        "SELECT version, rows, checksum::text FROM torture.state WHERE name = %s AND version = %s", [name, version]
     ).fetchone()
-    return State(*row) if row else None
+    return State(row[0], row[1], int(row[2])) if row else None
 
 
 def newest(connection: Connection, name: str) -> State | None:
     """A table's state as the connection's snapshot shows it."""
     row = connection.execute(
-        "SELECT version, rows, checksum::bigint FROM torture.state WHERE name = %s ORDER BY version DESC LIMIT 1",
+        "SELECT version, rows, checksum::text FROM torture.state WHERE name = %s ORDER BY version DESC LIMIT 1",
         [name],
     ).fetchone()
-    return State(*row) if row else None
+    return State(row[0], row[1], int(row[2])) if row else None

@@ -73,4 +73,4 @@ CREATE TRIGGER torture_publish AFTER INSERT OR UPDATE ON datastore_dumper.dump_s
     FOR EACH ROW EXECUTE FUNCTION torture.publish();
 
 GRANT USAGE ON SCHEMA torture TO ckan_write;
-GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA torture TO ckan_write;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA torture TO ckan_write;

@@ -54,6 +54,15 @@ def file_of(arena: Arena) -> bytes:
         return b"_id,a,n\r\n" + b"".join(bytes(data) for data in copy)
 
 
+def test_sums_of_large_tables_are_not_cut(arena: Arena) -> None:
+    """60,000 hashes of 48 bits are more than 64 bits hold."""
+    Writer(arena, "t", 70_000, 2, 0).prepare()
+    with arena.connect("ckan_write") as connection:
+        assert state_of(file_of(arena)) == newest(connection, "t")
+        connection.execute("DROP TABLE t")
+        connection.execute("DELETE FROM torture.state WHERE name = 't'")
+
+
 def test_every_kind_of_change_is_in_the_ledger_and_wrong_files_are_noticed(arena: Arena, observer: Observer) -> None:
     writer = Writer(arena, "t", 50, 1, 0)
     writer.prepare()
