@@ -31,7 +31,8 @@ BEGIN
         EXECUTE format('GRANT SELECT ON datastore_dumper.migration, datastore_dumper.setting, datastore_dumper.datastore_table, '
             'datastore_dumper.expected_trigger TO %I', daemon);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.attach(oid), datastore_dumper.record_change(oid, bigint[]), '
-            'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.lookup(text, text), '
+            'datastore_dumper.signature(oid), datastore_dumper.sound_triggers(oid), datastore_dumper.signatures(), '
+            'datastore_dumper.lookup(text, text), '
             'datastore_dumper.request(text, boolean), datastore_dumper.status(text), '
             'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', daemon);
         FOR target IN SELECT * FROM datastore_dumper.datastore_table AS t WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT')

@@ -85,7 +85,8 @@ FROM (
     UNION ALL
     SELECT 'EXECUTE', 'FUNCTION ', 'datastore_dumper.' || name
     FROM unnest(ARRAY[
-        'attach(oid)', 'record_change(oid, bigint[])', 'signature(oid)', 'sound_triggers(oid)', 'lookup(text, text)',
+        'attach(oid)', 'record_change(oid, bigint[])', 'signature(oid)', 'sound_triggers(oid)', 'signatures()',
+        'lookup(text, text)',
         'request(text, boolean)', 'status(text)', 'list(text, text[], text, text, boolean, bigint, bigint)'
     ]) AS name
 ) AS wanted (privilege, kind, object)

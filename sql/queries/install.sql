@@ -9,8 +9,9 @@ SELECT id FROM datastore_dumper.migration;
 -- name: unattached_tables
 SELECT t.relid, t.resource_id
 FROM datastore_dumper.datastore_table AS t
+JOIN datastore_dumper.signatures() AS s ON s.relid = t.relid
 LEFT JOIN datastore_dumper.resource AS r ON r.relid = t.relid
-WHERE r.relid IS NULL OR datastore_dumper.sound_triggers(t.relid) < 4;
+WHERE r.relid IS NULL OR NOT s.is_watched;
 
 -- name: attached_tables
 SELECT DISTINCT t.tgrelid::oid

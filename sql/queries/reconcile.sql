@@ -47,21 +47,24 @@ RETURNING r.resource_id;
 -- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
 -- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed. So do those whose files are
 -- newer than the database, which was restored to an earlier point and these rows were not.
+WITH right_ones AS (
+    SELECT s.resource_id, s.relid, count(*) AS files
+    FROM (
+        SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
+        WHERE lsn <= pg_catalog.pg_current_wal_insert_lsn()
+            AND timeline <= (
+                'x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)
+            )::bit(32)::integer
+        UNION ALL
+        SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.format_failure
+    ) AS s
+    JOIN unnest(%(formats)s::text[], %(compats)s::text[]) AS wanted (format, compat) USING (format, compat)
+    JOIN datastore_dumper.signatures() AS now ON now.relid = s.relid AND now.signature = s.signature
+    WHERE s.filenode = pg_catalog.pg_relation_filenode(s.relid)
+    GROUP BY s.resource_id, s.relid
+)
 SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
 FROM datastore_dumper.resource AS r
-WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid)
-    AND (
-        SELECT count(*) FROM (
-            SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
-            WHERE lsn <= pg_catalog.pg_current_wal_insert_lsn()
-                AND timeline <= (
-                    'x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)
-                )::bit(32)::integer
-            UNION ALL
-            SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.format_failure
-        ) AS s
-        JOIN unnest(%(formats)s::text[], %(compats)s::text[]) AS wanted (format, compat) USING (format, compat)
-        WHERE s.resource_id = r.resource_id AND s.relid = r.relid
-            AND s.filenode = pg_catalog.pg_relation_filenode(r.relid)
-            AND s.signature = datastore_dumper.signature(r.relid)
-    ) < cardinality(%(formats)s);
+LEFT JOIN right_ones AS f ON f.resource_id = r.resource_id AND f.relid = r.relid
+WHERE coalesce(f.files, 0) < cardinality(%(formats)s)
+    AND NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid);
