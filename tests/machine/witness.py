@@ -27,6 +27,7 @@ class Witness:
         self._names = names
         self._storage = storage
         self._admin = database.connect()
+        self._admin.prepare_threshold = None  # tables change under what is asked again and again
         self._admin.execute("SET statement_timeout = '20s'")
         self._reader = database.connect("ckan_read")
         self._reader.execute("SET statement_timeout = '20s'")
