@@ -77,6 +77,8 @@ class Fleet:
         self.members = [Member(dumper) for dumper in dumpers]
         self.unexpected: Counter[int] = Counter()
         """Exit codes that a daemon should not have had."""
+        self.late: list[str] = []
+        """Daemons that did not end in time, and what they logged last."""
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
@@ -88,7 +90,7 @@ class Fleet:
         self._keeper.start()
 
     def stop(self) -> None:
-        """SIGTERM to all, and a deadline. What does not end in time is unexpected."""
+        """SIGTERM to all, and a deadline."""
         self._stop.set()
         self._keeper.join()
         for member in self.members:
@@ -100,8 +102,8 @@ class Fleet:
             try:
                 self._note(member.process.wait(_STOP_SECONDS))
             except subprocess.TimeoutExpired:
+                self.late.append(f"{member.dumper.directory.name} did not end: {member.events()[-6:]}")
                 member.process.kill()
-                self.unexpected[-signal.SIGKILL] += 1
 
     def _keep(self) -> None:
         while not self._stop.wait(0.1):

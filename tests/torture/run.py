@@ -155,7 +155,7 @@ def _lost(arena: Arena, names: list[str], rested: bool) -> list[str]:
 
 
 def _crashed(fleet: Fleet, result: Result) -> list[str]:
-    found = [f"exit code {code}, {count} times" for code, count in fleet.unexpected.items()]
+    found = [f"exit code {code}, {count} times" for code, count in fleet.unexpected.items()] + fleet.late
     for member in fleet.members:
         events = member.events()
         counts = Counter(event.get("event") for event in events)
