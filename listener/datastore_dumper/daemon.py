@@ -32,6 +32,7 @@ from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import look
+from datastore_dumper.lost import retire_lost
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.publish import ABANDONED_SECONDS
@@ -269,6 +270,7 @@ class Daemon:
                 if settled and time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     sweep(self._storage, ABANDONED_SECONDS)
+                    retire_lost(connection, self._storage, self._settings.retain_seconds)
                 if settled:
                     collect_garbage(connection, self._storage)
                 self._bell.ring()

@@ -47,8 +47,11 @@ RETURNING r.resource_id;
 -- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
 -- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed. So do those whose files are
 -- newer than the database, which was restored to an earlier point and these rows were not.
-WITH right_ones AS (
-    SELECT s.resource_id, s.relid, count(*) AS files
+SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
+FROM datastore_dumper.resource AS r
+-- NOT IN, for that is hashed whatever Postgres expects: no statistics tell it how many signatures are equal.
+WHERE (r.resource_id, r.relid) NOT IN (
+    SELECT s.resource_id, s.relid
     FROM (
         SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
         WHERE lsn <= pg_catalog.pg_current_wal_insert_lsn()
@@ -62,9 +65,21 @@ WITH right_ones AS (
     JOIN datastore_dumper.signatures() AS now ON now.relid = s.relid AND now.signature = s.signature
     WHERE s.filenode = pg_catalog.pg_relation_filenode(s.relid)
     GROUP BY s.resource_id, s.relid
+    HAVING count(*) >= cardinality(%(formats)s)
 )
-SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
-FROM datastore_dumper.resource AS r
-LEFT JOIN right_ones AS f ON f.resource_id = r.resource_id AND f.relid = r.relid
-WHERE coalesce(f.files, 0) < cardinality(%(formats)s)
     AND NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid);
+
+-- name: published_objects
+SELECT storage_key, etag, bytes FROM datastore_dumper.dump_status;
+
+-- name: retire_lost
+-- Only those that are still published under that key.
+WITH lost AS (
+    DELETE FROM datastore_dumper.dump_status WHERE storage_key = ANY (%(keys)s)
+    RETURNING relid, resource_id, storage_key
+), retired AS (
+    INSERT INTO datastore_dumper.garbage (key, delete_after)
+    SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s) FROM lost
+    ON CONFLICT (key) DO NOTHING
+)
+SELECT resource_id, datastore_dumper.record_change(relid, '{-1}') FROM (SELECT DISTINCT resource_id, relid FROM lost) AS t;
