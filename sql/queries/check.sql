@@ -148,10 +148,6 @@ SELECT
     (SELECT coalesce(array_agg(r.resource_id ORDER BY r.resource_id), '{}') FROM datastore_dumper.resource AS r WHERE r.attempts > 0) AS failing,
     (SELECT r.last_error FROM datastore_dumper.resource AS r WHERE r.attempts > 0 ORDER BY r.resource_id LIMIT 1) AS error;
 
--- name: check_compat
--- Published files by what they were made for.
-SELECT compat, count(*)::int FROM datastore_dumper.dump_status GROUP BY compat ORDER BY count(*) DESC;
-
 -- name: check_standby
 SELECT
     pg_catalog.pg_is_in_recovery(),
