@@ -1,4 +1,5 @@
-"""What may happen around the daemon: the network to Postgres, S3 answers, full disks, clocks that jump."""
+"""What may happen around the daemon: the network to Postgres, full disks, clocks that jump. (What S3 may
+answer: tests/storage/, `make torture`.)"""
 
 from __future__ import annotations
 
@@ -17,18 +18,6 @@ from datastore_dumper.install import install
 from tests.support.converged import collect_all, orphans
 from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
-from tests.support.faulty_front import (
-    COMPLETED_WITH_ERROR,
-    FORBIDDEN,
-    INTERNAL_ERROR,
-    SLOW_DOWN,
-    Front,
-    Lost,
-    Reply,
-    Request,
-    Truncated,
-    front,
-)
 from tests.support.installation import ROLES, handle
 from tests.support.proxy import Proxy, proxy_to
 
@@ -93,65 +82,6 @@ def test_a_daemon_cut_off_from_postgres_loses_its_tables_to_another(dumper: Dump
     writer.execute("INSERT INTO t (a) VALUES ('y')")
     far.publishes(2)
     assert dumper.file("t") == b"_id,a\r\n1,x\n2,y\n"
-
-
-@contextmanager
-def behind_front(dumper: Dumper, request: pytest.FixtureRequest) -> Iterator[Front]:
-    server = request.getfixturevalue("s3_server")
-    if server.secure:
-        pytest.skip("the front speaks http")
-    with front(server.endpoint) as state:
-        dumper.settings["storage"] = {
-            "type": "s3",
-            "s3": {
-                "endpoint": state.endpoint,
-                "secure": False,
-                "bucket": request.getfixturevalue("s3_bucket"),
-                "access_key": server.access_key,
-                "secret_key": server.secret_key,
-            },
-        }
-        yield state
-
-
-@pytest.mark.parametrize(
-    ("reply", "operations"),
-    [
-        pytest.param(INTERNAL_ERROR, {"put", "part", "copy", "create", "complete"}, id="500"),
-        pytest.param(SLOW_DOWN, {"put", "part", "copy", "create", "complete"}, id="503"),
-        pytest.param(FORBIDDEN, {"put", "part", "copy", "create", "complete"}, id="403"),
-        pytest.param(Lost(), {"put", "part", "copy", "create", "complete"}, id="lost"),
-        pytest.param(Truncated(), {"copy", "create", "complete", "get"}, id="truncated"),
-        pytest.param(COMPLETED_WITH_ERROR, {"copy", "complete"}, id="200-with-error"),
-    ],
-)
-def test_while_s3_fails_nothing_wrong_is_published_and_afterwards_all_is(
-    dumper: Dumper, writer, request: pytest.FixtureRequest, reply: Reply, operations: set[str]
-) -> None:
-    """A table of several parts, so that its second file is made of copies."""
-    writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
-    writer.execute("INSERT INTO t (a) SELECT repeat('x', 200) || i FROM generate_series(1, 60000) i")
-    with behind_front(dumper, request) as s3:
-        with dumper.running(export={"retry_max_seconds": 0.5}) as daemon:
-            daemon.wait_for("published", resource_id="t", rows=60000, timeout_seconds=60)
-            hits: list[str] = []
-
-            def fault(asked: Request) -> Reply | None:
-                if asked.operation not in operations:
-                    return None
-                hits.append(asked.operation)
-                return reply
-
-            s3.fault = fault
-            writer.execute("UPDATE t SET a = 'changed' WHERE _id = 30000")
-            daemon.wait_for("export_failed", resource_id="t", timeout_seconds=90)
-            assert hits
-            s3.fault = lambda asked: None
-            daemon.wait_for("published", 2, resource_id="t", timeout_seconds=60)
-            with writer.cursor().copy("COPY (SELECT _id, a FROM t ORDER BY _id) TO STDOUT csv") as copy:
-                assert dumper.file("t") == b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
-        collect_all(dumper.database, dumper.storage)
-        assert orphans(dumper.database, dumper.storage) == []
 
 
 @contextmanager
