@@ -47,10 +47,11 @@ RETURNING r.resource_id;
 -- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
 -- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed. So do those whose files are
 -- newer than the database, which was restored to an earlier point and these rows were not.
+-- EXCEPT costs the same whatever Postgres expects: no statistics tell it how many signatures are equal.
 SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
-FROM datastore_dumper.resource AS r
--- NOT IN, for that is hashed whatever Postgres expects: no statistics tell it how many signatures are equal.
-WHERE (r.resource_id, r.relid) NOT IN (
+FROM (
+    SELECT resource_id, relid FROM datastore_dumper.resource
+    EXCEPT
     SELECT s.resource_id, s.relid
     FROM (
         SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
@@ -66,8 +67,8 @@ WHERE (r.resource_id, r.relid) NOT IN (
     WHERE s.filenode = pg_catalog.pg_relation_filenode(s.relid)
     GROUP BY s.resource_id, s.relid
     HAVING count(*) >= cardinality(%(formats)s)
-)
-    AND NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid);
+) AS r
+WHERE NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = r.relid);
 
 -- name: published_objects
 SELECT storage_key, etag, bytes FROM datastore_dumper.dump_status;
