@@ -13,6 +13,7 @@ from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
 
 WHOLE = -1
+SCATTERED = [number >> 13 for number in range(0, 2_000_000_001, 400_000_000)]
 
 
 @pytest.fixture
@@ -42,6 +43,13 @@ def buckets(database: ScratchDatabase) -> list[int]:
     [
         ("INSERT INTO t (_id, a) VALUES (1, 'x')", [0]),
         ("INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(8190, 16385) i", [0, 1, 2]),
+        # A dense run is written down from end to end, the gap in it, too; scattered rows are not.
+        (
+            "INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(0, 40959) i WHERE i < 16384 OR i > 24575",
+            [0, 1, 2, 3, 4],
+        ),
+        ("INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(0, 2000000000, 400000000) i", SCATTERED),
+        ("INSERT INTO t (_id, a) VALUES (-1, 'x'), (1, 'x')", [WHOLE, 0]),
         ("INSERT INTO t (a) SELECT 'x' WHERE false", []),
         ("UPDATE t SET a = 'y' WHERE _id = 20000", [2]),
         ("UPDATE t SET a = 'y' WHERE false", []),
