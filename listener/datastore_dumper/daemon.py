@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,6 +47,7 @@ log = get_logger(__name__)
 
 _SWEEP_SECONDS = 3600  # between looks for abandoned uploads, which list the bucket
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
+_HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Daemon:
             pool.shutdown(wait=True, cancel_futures=True)
             self._finished.set()
             self._close_workers()
-        supervisor.join(_QUERY_SECONDS)
+        supervisor.join(_HEED_SECONDS)
         if supervisor.failure is not None:
             raise supervisor.failure
         log.info("daemon_stopped")
@@ -317,14 +318,18 @@ class Daemon:
             self._supervisor.start("watch standby", lambda: standby.watch(self._finished))
 
     def _finish_or_abandon(self) -> None:
-        """Let running exports finish within the timeout, then break them off: their tables are due for the next daemon."""
-        timer = threading.Timer(self._config.shutdown_timeout_seconds, self._abandon.set)
-        timer.daemon = True
-        timer.start()
-        for _, future in list(self._running.values()):
-            future.exception()
-        timer.cancel()
+        """Let running exports finish within the timeout, then break them off: their tables are due for the next daemon.
+
+        One that waits for a server that went silent does not heed that: then what it waits for is ended.
+        """
+        exports = [future for _, future in list(self._running.values())]
+        wait(exports, self._config.shutdown_timeout_seconds)
         self._abandon.set()
+        if stuck := wait(exports, _HEED_SECONDS).not_done:
+            log.warning("exports_cut_off", running=len(stuck))
+            self._processes.kill()
+            for worker in self._workers:
+                worker.cut_off()
 
 
 def _owner_name() -> str:

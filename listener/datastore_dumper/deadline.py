@@ -45,10 +45,11 @@ class Deadline:
         while (remaining := self._expires - time.monotonic()) > 0:
             if self._over.wait(remaining):
                 return
-        _shut_down(self._connection)
+        shut_down(self._connection)
 
 
-def _shut_down(connection: Connection) -> None:
+def shut_down(connection: Connection) -> None:
+    """End a connection that another thread waits for."""
     try:
         duplicate = socket.socket(fileno=os.dup(connection.fileno()))
     except (OSError, psycopg.Error):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -58,9 +59,10 @@ class Supervisor:
         self.shut_down()
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the tasks to return, each for so long at the most."""
+        """Wait for the tasks to return, for so long at the most: one that a silent server keeps waiting has nothing to lose."""
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
-            thread.join(timeout_seconds)
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def _run(self, name: str, task: Callable[[], None]) -> None:
         try:

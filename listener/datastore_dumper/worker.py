@@ -17,6 +17,7 @@ import psycopg
 
 from datastore_dumper.assemble import Assembly, Made
 from datastore_dumper.database import Connection, Database, explain
+from datastore_dumper.deadline import shut_down
 from datastore_dumper.due import retry_delay_seconds
 from datastore_dumper.errors import DumperError, LeaseLostError, TableChangedError
 from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
@@ -105,6 +106,11 @@ class Worker:
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
+
+    def cut_off(self) -> None:
+        """End the connections of an export in another thread, which then fails like on any that broke."""
+        for connection in list(self._connections.values()):
+            shut_down(connection)
 
     def _dump(self, lease: Lease) -> bool:
         started = time.monotonic()

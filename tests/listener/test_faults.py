@@ -14,12 +14,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from tests.support.converged import collect_all, orphans
 from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.proxy import Proxy, proxy_to
+from tests.support.waiting import eventually
 
 LIBFAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketime.so.1"
 
@@ -82,6 +84,28 @@ def test_a_daemon_cut_off_from_postgres_loses_its_tables_to_another(dumper: Dump
     writer.execute("INSERT INTO t (a) VALUES ('y')")
     far.publishes(2)
     assert dumper.file("t") == b"_id,a\r\n1,x\n2,y\n"
+
+
+@pytest.mark.parametrize("rows", [1, 66_000], ids=["in the daemon", "in worker processes"])
+def test_a_daemon_stops_although_its_export_waits_for_a_silent_server(
+    dumper: Dumper, writer, tmp_path: Path, rows: int
+) -> None:
+    writer.execute("INSERT INTO t (a) SELECT repeat('x', 120) FROM generate_series(1, %s)", [rows])
+    place = "after_snapshot" if rows == 1 else "worker/within_segment"
+    mark = tmp_path / place.rpartition("/")[2]
+    dumper.settings["shutdown_timeout_seconds"] = 1
+    with proxy_to(dumper.database.dsn) as proxy:
+        config = dumper.write_config(
+            database={"dsn": proxy.dsn(dumper.database.dsn_for("dumper")), "connect_timeout_seconds": 2},
+            export={"segment_bytes": 1 << 20},
+        )
+        with DaemonProcess.start(config, {VARIABLE: f"{place}=pause:{tmp_path}"}) as daemon:
+            eventually(mark.exists, timeout=60)
+            proxy.freeze()
+            mark.with_name(f"{mark.name}.release").touch()
+            assert daemon.terminate() == 0
+            assert daemon.all("exports_cut_off")
+            proxy.restore()
 
 
 @contextmanager
