@@ -103,9 +103,11 @@ def test_kept_it_stays_until_interrupted_and_tells_how_to_look_around(base: Path
     with running_demo(base, "--keep") as process:
         run_until(process, "It runs until Ctrl-C")
         assert process.stderr is not None
-        follow, list_files, psql = (shlex.split(process.stderr.readline()) for _ in range(3))
+        follow, list_files, watch, psql = (shlex.split(process.stderr.readline()) for _ in range(4))
         assert "published" in Path(follow[-1]).read_text()
         assert len([path for path in Path(list_files[-1]).rglob("*.csv") if path.is_file()]) >= 2
+        look = [word for word in watch if word != "--watch"]
+        assert "1 fresh" in subprocess.run(look, capture_output=True, text=True, check=True).stdout
         with psycopg.connect(psql[-1]) as writer:
             assert writer.execute(process.stderr.readline().strip().encode()).rowcount == 1
         process.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -217,6 +218,7 @@ class _Story:
         commands = (
             ["tail", "-f", program.log],
             ["ls", "-lR", program.files],
+            [sys.executable, "-m", "datastore_dumper", "status", "--watch", "-c", program.config],
             [psql if os.access(psql, os.X_OK) else "psql", server.dsn(datastore.DATABASE, datastore.WRITE_ROLE)],
         )
         show.heading("It runs until Ctrl-C. Try, from another terminal:")
