@@ -88,7 +88,12 @@ def _text(found: Leftovers, uploads: int, *, dry_run: bool) -> str:
         if count or kind in ("published", "due", "unreferenced")
     ]
     lines.append(f"{uploads:>9,} unfinished uploads older than a day, to be removed")
-    lines.append("Nothing was deleted: this was a dry run." if dry_run else "Deleted.")
+    if dry_run:
+        lines.append("Nothing was deleted: this was a dry run.")
+    elif uploads or found.objects["due"] or found.objects["unreferenced"]:
+        lines.append("Deleted.")
+    else:
+        lines.append("There was nothing to delete.")
     return "\n".join(lines)
 
 

@@ -27,6 +27,9 @@ go to standard error, answers to standard output. Where a script might read them
 bars appear on a terminal only, and no colours if `NO_COLOR` is set. Every command that needs settings takes them
 [from a file or the environment](configuration.md).
 
+With files on disk, `run`, `dump`, `verify --repair` and `gc` belong to the daemon's user (`runuser -u datastore-dumper --`): in
+directories that another user made the daemon may neither write nor delete.
+
 **Completion** of commands and options in the shell: put the line of yours into its start-up file.
 
 ```console
