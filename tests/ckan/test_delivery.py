@@ -265,6 +265,10 @@ def test_everybody_may_have_what_caches_may_keep(on_disk: Portal) -> None:
             assert answer.headers["Vary"] == "Origin"
         known = on_disk.dump(on_disk.public, **{"If-None-Match": public.headers["ETag"]})
         assert (known.status, cache_control(known)) == (304, {"public", "max-age=120"})
+        # A cache that does not look at these headers would refuse the file to everybody else.
+        for status, header in ((412, {"If-Match": '"other"'}), (416, {"Range": "bytes=999999-"})):
+            refused = on_disk.dump(on_disk.public, **header)
+            assert (refused.status, cache_control(refused)) == (status, {"private", "no-cache"})
         # Who is logged in is answered alone, and so is who has a private table.
         for name in (on_disk.public, on_disk.private):
             own = on_disk.dump(name, **on_disk.members)

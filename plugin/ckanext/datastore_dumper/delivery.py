@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -55,6 +55,9 @@ def deliver(handout: Handout, portal: Portal) -> Any:
     verdict = judge(
         tk.request.method, tk.request.headers, etag=file.etag, modified=file.generated_at, length=file.bytes
     )
+    if verdict.status in (412, 416):
+        # A refusal answers this request's headers: a cache that kept it would give it to all who ask without them.
+        handout = replace(handout, for_everybody=False)
     if isinstance(storage, DiskStorage):
         if way == "accel":
             _stat(storage, file)
