@@ -148,6 +148,14 @@ def test_search_sort_and_pages(dumps: DumpsPortal) -> None:
         found = listed(dumps, q=nothing)
         assert (found["count"], found["results"]) == (0, []), nothing
         assert found["totals"]["resources"] == 6
+    for unstorable in (rb"\u0000", rb"\ud800"):  # in Postgres
+        answer = dumps.site.http.request(
+            "POST",
+            f"{dumps.site.url}/api/action/datastore_dump_list",
+            body=b'{"q": "count%sers"}' % unstorable,
+            headers={"Authorization": dumps.tokens["root"], "Content-Type": "application/json"},
+        )
+        assert names(answer.json()["result"]) == [COUNTERS]
     assert listed(dumps, q=COUNTERS, offset=50)["results"] == []
     assert names(listed(dumps, state="failing")) == []
     assert len(names(listed(dumps, state="ready", limit=100_000))) == 6

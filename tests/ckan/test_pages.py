@@ -198,7 +198,8 @@ def test_pages(sysadmin: Browser, dumps: DumpsPortal) -> None:
         eventually(lambda: "page=2" in sysadmin.url, timeout=30)
         assert [row.split(" ")[0] for row in sysadmin.texts(ROWS)] == names[25:]
         assert "CKAN has no such resource" in sysadmin.texts(ROWS)[0]
-        for odd in ("page=99", "page=0", "page=-1", "page=x", "sort=odd", "state=odd", "page=" + "9" * 30):
+        pages = ("99", "0", "-1", "x", "9" * 30, "9" * 5000)
+        for odd in (*(f"page={page}" for page in pages), "sort=odd", "state=odd", "q=%00", "q=%ff"):
             sysadmin.open(f"{dumps.site.url}{ADMIN}?{odd}")
             assert sysadmin.count(".datastore-dumper-states") == 1, odd
     finally:

@@ -10,6 +10,7 @@ from flask import Blueprint, current_app
 from ckanext.datastore_dumper.logic.schema import LIST_LIMIT_DEFAULT
 
 DEFAULT_SORT = "state"
+_MAX_DIGITS = 100
 
 admin_blueprint = Blueprint("datastore_dumper_admin", __name__, url_prefix="/ckan-admin")
 
@@ -35,7 +36,9 @@ def forms_come_from_here() -> None:
 def index() -> Any:
     """The page. Arguments that make no sense are those that there are instead: the first page of all, by state."""
     args = tk.request.args
-    number = max(int(args["page"]), 1) if args.get("page", "").isdecimal() else 1
+    typed = args.get("page", "")
+    # int() itself refuses thousands of digits.
+    number = max(int(typed), 1) if typed.isdecimal() and len(typed) <= _MAX_DIGITS else 1
     asked = {"q": args.get("q", ""), "state": args.get("state", ""), "sort": args.get("sort") or DEFAULT_SORT}
     question = {**asked, "limit": LIST_LIMIT_DEFAULT, "offset": LIST_LIMIT_DEFAULT * (number - 1)}
     try:

@@ -26,9 +26,11 @@ def datastore_dumper_downloads(resource: dict[str, Any]) -> list[Offer] | None:
     """
     portal: Portal = p.get_plugin("datastore_dumper").portal
     try:
-        if not tk.h.check_access("datastore_search", {"resource_id": resource["id"]}):
-            return None
+        # The action, and not its authorization alone: as with a download, what plugins put around it has its say.
+        tk.get_action("datastore_search")({}, {"resource_id": resource["id"], "limit": 0, "include_total": False})
         return download_menu(resource["id"], portal)
+    except (tk.NotAuthorized, tk.ObjectNotFound, tk.ValidationError):
+        return None
     except DumperError as error:
         log.warning("resource %s has CKAN's own download menu: %s", resource["id"], portal.explain(error))
     except Exception:

@@ -108,8 +108,10 @@ def _authorized_id(name: str, portal: Portal) -> str:
     if not exists:
         raise RefusedError("no such table or alias")
     resource_id: str = real_id or name
+    # Until 2.11 CKAN's dump searches by the name that was typed, so that is what those plugins have their say about.
+    asked_for = resource_id if portal.names_file_by_real_id else name
     try:
-        tk.get_action("datastore_search")({}, {"resource_id": resource_id, "limit": 0, "include_total": False})
+        tk.get_action("datastore_search")({}, {"resource_id": asked_for, "limit": 0, "include_total": False})
     except (tk.NotAuthorized, tk.ObjectNotFound, tk.ValidationError) as refusal:
         raise RefusedError("CKAN refuses") from refusal
     return resource_id

@@ -77,7 +77,9 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
             "progress": None,
             "formats": [],
         }
-        if status is None:
+        may_change = _may("datastore_dump_request", context, resource_id)
+        # Files are of all rows, and so are their sizes and what could not be written.
+        if status is None or (_portal().row_filters and not may_change):
             return result
         ready = ready_files(resource_id, status, _portal())
     if status.exporting_since is not None:
@@ -86,7 +88,7 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
             "rows": status.exported_rows,
             "expected_rows": status.expected_rows,
         }
-    if _may("datastore_dump_request", context, resource_id):
+    if may_change:
         result["last_error"] = status.last_error
     return {
         **result,
@@ -134,7 +136,8 @@ def datastore_dump_list(context: dict[str, Any], data_dict: dict[str, Any]) -> d
     data = _validated(data_dict, schema.dump_list_schema, context)
     sort = schema.sort_of(data["sort"])
     assert sort is not None, "validated"
-    search = data["q"].strip()
+    # What no text in Postgres has, none of its driver's parameters may have.
+    search = data["q"].replace("\0", "").encode("utf-8", "ignore").decode("utf-8").strip()
     with _told("the list"):
         entries, totals = overview.resource_list(
             search=search or None,
