@@ -507,9 +507,10 @@ def test_a_link_to_nothing_is_never_made(in_bucket: Portal) -> None:
         assert in_bucket.dump(resource_id).status == 302
 
 
-def test_a_service_that_does_not_answer_is_no_ones_trouble(in_bucket: Portal) -> None:
+@pytest.mark.parametrize("settings", [{}, {"s3__delivery": "proxy", "storage_check_seconds": "0"}])
+def test_a_service_that_does_not_answer_is_no_ones_trouble(in_bucket: Portal, settings: dict[str, str]) -> None:
     before = len(in_bucket.site.logs)
-    with in_bucket.restarted(s3__endpoint="127.0.0.1:1"):
+    with in_bucket.restarted(s3__endpoint="127.0.0.1:1", **settings):
         for _ in range(3):
             response = in_bucket.dump(in_bucket.public)
             assert (response.status, response.data) == (200, in_bucket.live)

@@ -95,7 +95,8 @@ def _kind(handout: Handout) -> type[Any]:
 
 def _link(handout: Handout, portal: Portal) -> str:
     settings = portal.settings
-    link = portal.storage.link(handout.file.storage_key, handout.headers, settings.link_expiry_seconds)
+    with portal.watch.asking():  # temporary credentials may have to be renewed
+        link = portal.storage.link(handout.file.storage_key, handout.headers, settings.link_expiry_seconds)
     if link is None:
         raise StorageError("the storage makes no links")
     if settings.link_base:
@@ -144,7 +145,9 @@ def _through_here(handout: Handout, verdict: Verdict, portal: Portal) -> Any:
     """From the bucket through this process. The connection is open before anything is said."""
     if verdict.status not in (200, 206):
         return _empty(verdict, handout)
-    body = portal.storage.open(handout.file.storage_key, offset=verdict.start, length=verdict.stop - verdict.start)
+    length = verdict.stop - verdict.start
+    with portal.watch.asking():
+        body = portal.storage.open(handout.file.storage_key, offset=verdict.start, length=length)
     return _streamed(body, handout, verdict)
 
 
