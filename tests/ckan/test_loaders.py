@@ -84,7 +84,7 @@ class Portal:
 
 @pytest.fixture(scope="module")
 def portal(
-    pytestconfig: pytest.Config, ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPathFactory
+    ckan_version: str, ckan_platform: CkanPlatform, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Portal]:
     directory = tmp_path_factory.mktemp("loaders")
     files = directory / "files"
@@ -99,7 +99,7 @@ def portal(
                 "database": {"dsn": database.dsn_for("dumper")},
                 "roles": {"daemon": "dumper", "ckan_write": "ckan_write", "ckan_read": "ckan_read"},
                 "debounce": {"quiet_seconds": QUIET_SECONDS, "max_delay_seconds": 600},
-                "ckan": {"compat": pytestconfig.getoption("ckan")},
+                "ckan": {"compat": ckan_version},
                 "look": {"reconcile_interval_seconds": 1},
                 "export": {
                     "spool_directory": str(directory),

@@ -17,7 +17,15 @@ from tests.support.ckan_env import CHECKOUT, CkanEnvironment, ckan_environment
 DOMAIN = "ckanext-datastore_dumper"
 PACKAGE = CHECKOUT / "plugin" / "ckanext" / "datastore_dumper"
 I18N = PACKAGE / "i18n"
-_MAPPING = "[python: **.py]\nencoding = utf-8\n[ckan: templates/**.html]\nencoding = utf-8\n"
+# By its place: not every release of CKAN registers its reader of templates with Babel.
+_MAPPING = """\
+[extractors]
+ckan = ckan.lib.extract:extract_ckan
+[python: **.py]
+encoding = utf-8
+[ckan: templates/**.html]
+encoding = utf-8
+"""
 _EXTRACT = (
     *("extract", "--no-location", "--sort-output", "--omit-header", "--keyword=ungettext:1,2", "--mapping=/dev/stdin"),
     *(f"--project={DOMAIN}", "--width=130"),

@@ -239,7 +239,10 @@ class DiskStorage:
             # Another writer was first, or a delete took it away again.
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 directory.mkdir()
-                directory.chmod(self.settings.directory_mode | directory.stat().st_mode & stat_module.S_ISGID)
+                mode = stat_module.S_IMODE(directory.stat().st_mode)
+                wanted = self.settings.directory_mode | mode & stat_module.S_ISGID
+                if mode != wanted:  # setting the setgid bit, even again, is refused under systemd's RestrictSUIDSGID=
+                    directory.chmod(wanted)
 
     def _fill(self, key: str, descriptor: int, source: Iterator[Part]) -> tuple[int, int]:
         """Bytes written and bytes reused. An error of `source` itself goes through as it is."""
