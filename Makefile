@@ -42,8 +42,11 @@ help: ## Say what there is to make
 demo: .venv/demo.installed ## Show the daemon at work on real data (half a minute; leaves nothing behind)
 	@$(venv) -m datastore_dumper demo
 
+# Two at a time, a file's tests in their order: they wait for servers more than they compute.
+parallel := --numprocesses 2 --dist loadfile
+
 test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' for some of them
-	$(venv) -m pytest $(PYTEST_ARGS)
+	$(venv) -m pytest $(if $(PYTEST_ARGS),,$(parallel)) $(PYTEST_ARGS)
 
 failpoints: .venv/dev.installed ## Let the daemon die at every step, and another one find all of it again (about 10 minutes)
 	FAILPOINTS=all $(venv) -m pytest tests/failpoints $(PYTEST_ARGS)
