@@ -177,7 +177,9 @@ def headless_chromium(directory: Path) -> Iterator[Browser]:
             assert port is not None, f"chromedriver ended: {log.read_text() if log.exists() else ''}"
             root = f"http://127.0.0.1:{port}/session"
             options = {"binary": chromium, "args": [*_OPTIONS, f"--user-data-dir={directory / 'profile'}"]}
-            wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
+            # The driver waits so long until an element is there and can be typed into (WebDriver, 9.1 and 12.5.3).
+            timeouts = {"implicit": 20_000}
+            wanted = {"alwaysMatch": {"browserName": "chrome", "timeouts": timeouts, "goog:chromeOptions": options}}
             with urllib3.PoolManager(timeout=urllib3.Timeout(120), retries=False) as http:
                 value = http.request("POST", root, json={"capabilities": wanted}).json()["value"]
             assert "sessionId" in value, value
