@@ -274,7 +274,7 @@ def test_a_standby_of_another_cluster_is_refused(
 def test_a_transaction_that_only_the_standby_shows_is_not_published(dumper: Dumper, writer: Connection) -> None:
     """Between the commit record and the moment that the primary shows it; here from a change row that it never had."""
     with handle(dumper.database, "dumper").connect("control") as control:
-        relid = control.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        relid = control.execute("SELECT 'public.t'::regclass::oid::int").fetchone()[0]
         with handle(dumper.database, "dumper").connect("holder") as holder, hold_snapshot(holder, relid) as state:
             require_shown_by_primary(control, state)
             with dumper.database.connect() as admin:
@@ -290,7 +290,7 @@ def test_the_holder_keeps_no_lock_on_the_standby(dumper: Dumper, writer: Connect
         Database(standby.dsn(dumper.database.name, "dumper")).connect("holder") as holder,
         standby.connect(dumper.database.name) as admin,
     ):
-        relid = primary.execute("SELECT 't'::regclass::oid::int").fetchone()[0]
+        relid = primary.execute("SELECT 'public.t'::regclass::oid::int").fetchone()[0]
         with hold_snapshot(holder, relid, primary) as state:
             assert state.changes
             locks = admin.execute(
