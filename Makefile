@@ -55,7 +55,7 @@ torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows t
 	@$(venv) -m tests.torture --seconds $(SECONDS) --seed $(SEED) --daemons $(DAEMONS)
 
 test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of another release (CKAN=2.10, 2.11 or 2.12)
-	LOADERS=all $(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),tests/ckan)
+	LOADERS=all $(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),$(parallel) tests/ckan)
 
 test-deep: .venv/dev.installed ## Run the state machine for long, on disk and on S3 (STEPS=10000 SEED=7)
 	@$(venv) -m tests.machine --steps $(STEPS) --seed $(SEED)

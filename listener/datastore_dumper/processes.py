@@ -59,20 +59,27 @@ class SegmentProcesses:
             try:
                 return self._pool.submit(_export, task)
             except BrokenProcessPool:
+                self.kill()
                 self._pool.shutdown(wait=False)
                 self._pool = self._start()
                 return self._pool.submit(_export, task)
 
     def close(self) -> None:
-        """End the processes, after the segments they are at."""
+        """End the processes. No segment is running any more."""
         with self._lock:
             if self._pool is not None:
+                self.kill()
                 self._pool.shutdown(wait=True, cancel_futures=True)
                 self._pool = None
 
     def kill(self) -> None:
-        """End the processes at once, whatever they wait for. Their futures raise what `result_of` explains."""
-        for process in multiprocessing.active_children():
+        """End the processes at once, whatever they are at. Futures raise what `result_of` explains.
+
+        With SIGKILL, for they ignore SIGTERM, which is what the standard library ends the others with when one of them has
+        died. It would wait for them, and at the end of this process for itself, for ever.
+        """
+        pool = self._pool
+        for process in list((pool._processes or {}).values()) if pool is not None else ():
             process.kill()
 
     def _start(self) -> ProcessPoolExecutor:

@@ -4,6 +4,7 @@ answer: tests/storage/, `make torture`.)"""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -106,6 +107,22 @@ def test_a_daemon_stops_although_its_export_waits_for_a_silent_server(
             assert daemon.terminate() == 0
             assert daemon.all("exports_cut_off")
             proxy.restore()
+
+
+@pytest.mark.parametrize("which", [min, max])
+def test_a_daemon_stops_although_one_of_its_worker_processes_was_killed(
+    dumper: Dumper, writer, which: Callable[[set[int]], int]
+) -> None:
+    """One of them holds the lock of the queue of tasks while it waits, so the other one waits for ever."""
+    writer.execute("INSERT INTO t (a) SELECT repeat('x', 120) FROM generate_series(1, 66000)")
+    with dumper.running(export={"segment_bytes": 1 << 20}) as daemon:
+        daemon.wait_for("published", resource_id="t", rows=66_000)
+        tasks = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
+        children = {int(pid) for task in tasks for pid in task.read_text().split()}
+        workers = {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        assert len(workers) == 2
+        os.kill(which(workers), signal.SIGKILL)
+        assert daemon.terminate() == 0
 
 
 @contextmanager
