@@ -52,8 +52,8 @@ class FileStatus:
 
 
 @dataclass(frozen=True)
-class ResourceStatus:
-    """A table, its files, and what the daemon is about to do with it."""
+class Work:
+    """What the daemon has to do for a table, and is doing."""
 
     pending_since: datetime | None
     pending_changes: int
@@ -66,6 +66,12 @@ class ResourceStatus:
     attempts: int
     retry_at: datetime | None
     last_error: str | None
+
+
+@dataclass(frozen=True)
+class ResourceStatus(Work):
+    """A table, its files, and what the daemon is about to do with it."""
+
     files: tuple[FileStatus, ...]
 
     @property
@@ -82,7 +88,7 @@ class ResourceStatus:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Work):
     """A row of the list of all resources."""
 
     resource_id: str
@@ -93,15 +99,6 @@ class Entry:
     bytes: int | None
     """Of all files together."""
     generated_at: datetime | None
-    pending_since: datetime | None
-    pending_changes: int
-    requested_at: datetime | None
-    exporting_since: datetime | None
-    exported_rows: int | None
-    expected_rows: int | None
-    attempts: int
-    retry_at: datetime | None
-    last_error: str | None
 
 
 @dataclass(frozen=True)
