@@ -112,7 +112,7 @@ class Faults:
             if member.is_frozen or not member.signal(signal.SIGSTOP):
                 return False
             member.is_frozen = True
-        time.sleep(action.lasts)
+        _last(action)
         member.signal(signal.SIGCONT)
         member.is_frozen = False
         self._thawed_at = time.monotonic()
@@ -168,7 +168,7 @@ class Faults:
         filler = self._arena.files / f".filler-{action.at}"
         try:
             _fill(filler)
-            time.sleep(action.lasts)
+            _last(action)
         finally:
             filler.unlink(missing_ok=True)
         return True
@@ -176,7 +176,7 @@ class Faults:
     def _fail_s3(self, action: Action) -> None:
         with self._lock:
             self._s3[action] = random.Random(action.at)
-        time.sleep(action.lasts)
+        _last(action)
         with self._lock:
             del self._s3[action]
 
@@ -190,8 +190,13 @@ class Faults:
 
     def _for_a_while(self, action: Action, begin: Callable[[], None]) -> None:
         begin()
-        time.sleep(action.lasts)
+        _last(action)
         self._arena.proxies[action.daemon].restore()
+
+
+def _last(action: Action) -> None:
+    """While a fault lasts. A sleep, for that is what the plan says: how long; nobody tells when it has been enough."""
+    time.sleep(action.lasts)
 
 
 def _fill(path: Path) -> None:

@@ -92,6 +92,10 @@ class _View:
         self.seconds = time.monotonic() - started
         return found
 
+    def rest(self, interval: float) -> None:
+        """Between two looks; as long as one took, so that looking is never most of what Postgres does. A signal ends it."""
+        time.sleep(max(interval, self.seconds))
+
 
 def _print(console: Console, found: Overview, *, in_detail: bool, everything: bool) -> None:
     if in_detail:
@@ -107,7 +111,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
     if as_json:
         while True:
             click.echo(_json(view.look(), indent=None))
-            time.sleep(max(interval, view.seconds))
+            view.rest(interval)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
@@ -119,7 +123,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
                 note = f"{datetime.now():%H:%M:%S}, every {interval:g} s. Ctrl-C ends this."
                 shown = details(found) if in_detail else watched(found, console.width, console.height, note)
             live.update(shown, refresh=True)
-            time.sleep(max(interval, view.seconds))
+            view.rest(interval)
 
 
 def _json(found: Overview, indent: int | None) -> str:
