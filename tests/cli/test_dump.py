@@ -62,6 +62,14 @@ def test_in_full(dumper: Dumper, writer: psycopg.Connection) -> None:
     assert dumper.file("t") == expected
 
 
+def lease_to_somebody(admin: psycopg.Connection) -> None:
+    """As if another daemon were at all tables, for long."""
+    admin.execute(
+        "UPDATE datastore_dumper.resource SET lease_owner = 'somebody', "
+        "lease_until = clock_timestamp() + interval '1 hour', exported_rows = 5, expected_rows = 10"
+    )
+
+
 def test_with_a_daemon_that_waits_for_quiet(dumper: Dumper, writer: psycopg.Connection) -> None:
     with dumper.running(debounce=PATIENT):
         writer.execute("INSERT INTO t (a) VALUES ('x')")
@@ -71,10 +79,7 @@ def test_with_a_daemon_that_waits_for_quiet(dumper: Dumper, writer: psycopg.Conn
 
 def test_waits_for_whoever_exports_it_now(dumper: Dumper, writer: psycopg.Connection) -> None:
     with dumper.database.connect() as admin:
-        admin.execute(
-            "UPDATE datastore_dumper.resource SET lease_owner = 'somebody', "
-            "lease_until = clock_timestamp() + interval '1 hour', exported_rows = 5, expected_rows = 10"
-        )
+        lease_to_somebody(admin)
         with at_terminal(dumper.write_config(), "dump", "t") as terminal:
             terminal.wait_for("(by somebody)")
             assert terminal.process.poll() is None
@@ -125,10 +130,7 @@ def test_no_names(dumper: Dumper) -> None:
 
 def test_a_table_that_is_dropped_while_it_waits(dumper: Dumper, writer: psycopg.Connection) -> None:
     with dumper.database.connect() as admin:
-        admin.execute(
-            "UPDATE datastore_dumper.resource SET lease_owner = 'somebody', "
-            "lease_until = clock_timestamp() + interval '1 hour', exported_rows = 5, expected_rows = 10"
-        )
+        lease_to_somebody(admin)
         with at_terminal(dumper.write_config(), "dump", "t") as terminal:
             terminal.wait_for("(by somebody)")
             writer.execute("DROP TABLE t")
