@@ -102,18 +102,7 @@ class Browser:
         self._post(f"element/{self._find(selector)}/click")
 
     def type(self, selector: str, text: str) -> None:
-        """As soon as the element can be typed into."""
-
-        def typed() -> bool:
-            try:
-                self._post(f"element/{self._find(selector)}/value", text=text)
-            except BrowserError as error:
-                if "not interactable" not in str(error):
-                    raise
-                return False
-            return True
-
-        eventually(typed, timeout=30, interval=0.2)
+        self._post(f"element/{self._find(selector)}/value", text=text)
 
     def press(self, key: str) -> None:
         """On the keyboard, for whatever has the focus."""
