@@ -23,7 +23,9 @@ from datastore_dumper.spool import SegmentFile
 # A segment that gave way so many times in a row ends the export; it is due again after a backoff.
 _ATTEMPTS = 12
 _PAUSE_SECONDS = 0.25  # for the one who waited to get on with it
-_CUTS_AT_ONCE = 16  # boundaries looked up in one transaction
+# Boundaries looked up in one transaction: few at first, for the processes wait for them.
+_FIRST_CUTS = 2
+_CUTS_AT_ONCE = 16
 _MIN_ROWS = 1 << BUCKET_BITS
 _SLACK = 1.5  # a segment that grew by no more than this stays one: boundaries that stay let equal bytes be noticed
 _GUESSED_ROW_BYTES = 200.0  # until the first segment tells
@@ -119,9 +121,10 @@ class SegmentSource:
         """By steps of half a segment, so that the last one is no shorter than that: a short one would be joined with its
         neighbour the next time, and equal bytes in other segments are not known to be equal."""
         at = part.first
+        cuts = _FIRST_CUTS
         while True:
-            halves = self._starts(part, at, 2 * _CUTS_AT_ONCE + 1, slack=0.5)
-            more = len(halves) > 2 * _CUTS_AT_ONCE + 1
+            halves = self._starts(part, at, 2 * cuts + 1, slack=0.5)
+            more = len(halves) > 2 * cuts + 1
             starts = [
                 start
                 for index, start in enumerate(halves)
@@ -133,6 +136,7 @@ class SegmentSource:
                 at = None if last is None else last + 1
             if not more:
                 return
+            cuts = min(2 * cuts, _CUTS_AT_ONCE)
 
     def _starts(self, part: Fresh, at: int | None, segments: int, slack: float = 1.0) -> list[int]:
         """The buckets where that many segments begin from `at` on, and where the next one would. `slack` times as long

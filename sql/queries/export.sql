@@ -84,7 +84,10 @@ SELECT datastore_dumper.signature(%(relid)s) = %(signature)s
 -- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
 -- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in, quoted.
 WITH RECURSIVE start (id) AS (
-    (SELECT _id::bigint FROM {table} WHERE _id >= %(first_id)s AND _id <= %(last_id)s ORDER BY _id LIMIT 1)
+    (
+        SELECT t._id::bigint FROM {table} AS t
+        WHERE t._id >= %(first_id)s AND t._id <= %(last_id)s ORDER BY t._id LIMIT 1
+    )
     UNION ALL
     SELECT (
         SELECT t._id::bigint FROM {table} AS t

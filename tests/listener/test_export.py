@@ -249,3 +249,24 @@ def test_boundaries(bench: Bench, ids: Sequence[int], rows: int, expected: list[
         if expected:
             assert reader.boundaries(expected[-1], None, rows, 100) == expected[-1:]
             assert reader.boundaries(None, expected[0], rows, 100) == expected[:1]
+
+
+def test_boundaries_are_found_without_reading_the_rest(bench: Bench) -> None:
+    """A cast keeps the name of its column, and ORDER BY means the cast then: that sorts the whole table."""
+    bench.writer.execute("ANALYZE t")
+    before = _rows_read(bench)
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        reader = SegmentReader(bench.segment, bench.witness, state, Compat(), (), 1, bench.stop)
+        assert reader.boundaries(None, None, 100, 2) == [0, 1]
+    bench.segment.execute("SELECT pg_stat_force_next_flush()")
+    assert 100 <= eventually(lambda: _rows_read(bench) - before) < 1000
+
+
+def _rows_read(bench: Bench) -> int:
+    row = bench.writer.execute(
+        "SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes AS i WHERE i.relid = t.relid) "
+        "FROM pg_stat_user_tables AS t WHERE relid = %s",
+        [bench.relid],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
