@@ -308,6 +308,10 @@ def test_a_file_in_a_bucket_is_fetched_from_there(portal: Portal, s3_server: S3S
     [
         (["datastore", "datastore_dumper"], "Put datastore_dumper before datastore"),
         (["datastore_dumper"], "Add datastore after datastore_dumper"),
+        (
+            ["other_dump", "datastore_dumper", "datastore"],
+            "Put datastore_dumper before the plugin of ckan_test_plugins",
+        ),
     ],
 )
 def test_a_plugin_order_that_cannot_work_is_refused(

@@ -12,10 +12,12 @@ from ckan.exceptions import CkanConfigurationException
 from ckan.lib.plugins import DefaultTranslation
 
 from ckanext.datastore_dumper.portal import Portal
-from ckanext.datastore_dumper.settings import check_plugin_order, one_line, read
+from ckanext.datastore_dumper.settings import check_plugin_order, one_line, read, route_taken
 from datastore_dumper.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+_ENDPOINT = "datastore_dumper.dump"
 
 
 @tk.blanket.actions
@@ -30,6 +32,7 @@ class DatastoreDumperPlugin(p.SingletonPlugin, DefaultTranslation):  # type: ign
 
     p.implements(p.IConfigurer)
     p.implements(p.IConfigurable)
+    p.implements(p.IMiddleware, inherit=True)
     p.implements(p.ITranslation)
 
     portal: Portal
@@ -52,3 +55,13 @@ class DatastoreDumperPlugin(p.SingletonPlugin, DefaultTranslation):  # type: ign
             read(config)
         except ConfigError as error:
             log.error("no ready-made dumps are handed out: %s", one_line(error))  # noqa: TRY400 - no bug, no traceback
+
+    def make_middleware(self, app: Any, config: Any) -> Any:
+        """Raises `CkanConfigurationException` if another plugin's view answers our route. All views are there by now."""
+        # A plugin before us may have put the application into another, which shows nothing of it.
+        routes = getattr(app, "url_map", None)
+        if routes is not None:
+            endpoint, _ = routes.bind("localhost").match("/datastore/dump/x")
+            if endpoint != _ENDPOINT:
+                raise CkanConfigurationException(str(route_taken(endpoint, app.view_functions[endpoint].__module__)))
+        return app

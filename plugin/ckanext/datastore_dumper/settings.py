@@ -104,6 +104,14 @@ def check_plugin_order(names: Sequence[str]) -> None:
         )
 
 
+def route_taken(endpoint: str, module: str) -> ConfigError:
+    """The error of a site where another view, of the Python module `module`, answers what we are asked for."""
+    return ConfigError(
+        f"/datastore/dump/... is answered by {endpoint} of {module}, so CKAN would never ask datastore_dumper for a dump",
+        hint=f"Put datastore_dumper before the plugin of {module} in ckan.plugins, or remove one of them.",
+    )
+
+
 def one_line(error: DumperError, storage_keys: Mapping[str, str] | None = None) -> str:
     """Message and hint as one line of the log, with CKAN's names for the storage's settings."""
     keys = storage_keys or {}
