@@ -14,9 +14,9 @@ PAGE = ROOT / "docs/reference/plugin.md"
 
 _HEAD = """# Settings of the plugin
 
-For `ckan.ini`. The plugin must stand before `datastore` in `ckan.plugins`. Where the files are is told as in the daemon's own
-configuration, with the same values; a storage that is set up wrong never stops the site: CKAN's own dumps answer, and the log
-says why.
+For `ckan.ini`. The plugin must stand before `datastore` in `ckan.plugins`, and before any other that answers
+`/datastore/dump/`: CKAN does not start otherwise. Where the files are is told as in the daemon's own configuration, with the
+same values; a storage that is set up wrong never stops the site: CKAN's own dumps answer, and the log says why.
 
 Made from `plugin/ckanext/datastore_dumper/config_declaration.yaml` by `python -m tests.plugin.plugin_reference`.
 """
