@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import ExportError, LeaseLostError
+from datastore_dumper.errors import ExportError, LeaseLostError, TableChangedError
 from datastore_dumper.export import TableState
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.lease import Lease
@@ -86,8 +86,9 @@ def publish(
 ) -> None:
     """Make `files` the published ones, note the formats that failed, forget the changes seen, and give the lease back.
 
-    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `ExportError` if the storage is (its
-    `installation` is not this database's any more), or if an object was collected or retired as garbage meanwhile.
+    All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `TableChangedError` if its name is,
+    `ExportError` if the storage is (its `installation` is not this database's any more), or if an object was collected or
+    retired as garbage meanwhile.
     Files they replace are kept for `retain_seconds`.
     """
     identity = {"relid": lease.relid, "resource_id": state.table.resource_id}
@@ -170,6 +171,10 @@ def publish(
         if forgotten.rowcount != len(state.changes):
             # A crash may lose what a snapshot showed, if it was committed with synchronous_commit off.
             raise ExportError(f"Postgres does not have all changes any more that the file of {lease.resource_id} shows")
+        # Last, when nobody else can publish under the name until we are done. Leases are of tables, and another one may have
+        # taken the name and have been published meanwhile: ours would take its place.
+        if connection.execute(query("still_named"), identity).rowcount == 0:
+            raise TableChangedError(f"{state.table.resource_id} was dropped or renamed before its files were published")
         failpoint("within_publish")
     failpoint("after_publish")
 

@@ -91,6 +91,10 @@ DELETE FROM datastore_dumper.change AS c
 USING unnest(%(xids)s::text[], %(buckets)s::bigint[]) AS seen (xid, bucket)
 WHERE c.relid = %(relid)s AND c.xid = seen.xid::xid8 AND c.bucket = seen.bucket;
 
+-- name: still_named
+-- Whether the table still has the name under which its files are published, as committed now.
+SELECT FROM datastore_dumper.datastore_table WHERE relid = %(relid)s AND resource_id = %(resource_id)s;
+
 -- name: due_garbage
 -- Locked until the objects are deleted, so that no two daemons collect the same.
 SELECT key FROM datastore_dumper.garbage

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import ExportError, LeaseLostError
+from datastore_dumper.errors import ExportError, LeaseLostError, TableChangedError
 from datastore_dumper.export import TableState, hold_snapshot
 from datastore_dumper.install import install
 from datastore_dumper.lease import Lease, Leases, release
@@ -171,6 +171,24 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
         stage.publish(lease, state, new_file("t/1"))
     assert published_files(stage.connection, "t") == {}
     assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]
+
+
+def test_a_table_that_lost_its_name_does_not_take_the_file_of_the_next(stage: Stage) -> None:
+    """Each table has a lease of its own, and the one that is gone is exported still."""
+    with stage.database.connect() as admin:  # as where nobody may create event triggers
+        admin.execute("DROP EVENT TRIGGER datastore_dumper_ddl, datastore_dumper_drop")
+    lease, state = stage.claim(Leases("a", 20)), stage.state()
+    announce(stage.connection, "t/1")
+    stage.writer.execute("ALTER TABLE t RENAME TO u")
+    create_table(stage.writer, "t", {"a": "text"})
+    ((stage.relid,),) = stage.writer.execute("SELECT 't'::regclass::oid::int").fetchall()
+    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
+    announce(stage.connection, "t/2")
+    stage.publish(stage.claim(Leases("b", 20)), stage.state(), new_file("t/2"))
+    with pytest.raises(TableChangedError, match="t was dropped or renamed before"):
+        stage.publish(lease, state, new_file("t/1"))
+    assert published_files(stage.connection, "t")["csv"].key == "t/2"
+    assert stage.all("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')") == [(True,)]
 
 
 def test_files_that_were_not_made_again_are_retired_with_their_changes(stage: Stage) -> None:

@@ -48,6 +48,21 @@ def test_the_next_process_removes_what_a_killed_one_left_and_nothing_else(tmp_pa
         alive.communicate("")
 
 
+def test_what_a_cleaner_of_temporary_files_left_is_removed_too(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        cleaned = Path(process.stdout.readline().strip())
+        for path in cleaned.iterdir():
+            path.unlink()
+        with spool_directory(tmp_path) as directory:
+            assert set(tmp_path.iterdir()) == {directory, cleaned}
+        process.kill()
+    with spool_directory(tmp_path) as directory:
+        assert list(tmp_path.iterdir()) == [directory]
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with pytest.raises(ConfigError, match=r"export\.spool_directory") as caught, spool_directory(missing):
