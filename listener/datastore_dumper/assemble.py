@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby
 
+from datastore_dumper.choice import NOT_MEASURED, Choice, Size
 from datastore_dumper.errors import DumperError, FormatFailedError, ObjectChangedError, ObjectMissingError, StorageError
 from datastore_dumper.export import TableState
 from datastore_dumper.failpoints import failpoint
-from datastore_dumper.formats import Compat, FileFormat, Format, Table
+from datastore_dumper.formats import Compat, FileFormat, Format, Table, file_format
 from datastore_dumper.formats.alterations import altered
 from datastore_dumper.lease import Lease
 from datastore_dumper.logs import get_logger
@@ -38,6 +39,8 @@ class Made:
     """The files of one table, all of one snapshot, and the formats in which it cannot be had. Counts are bytes."""
 
     state: TableState
+    choice: Choice
+    size: Size = NOT_MEASURED
     files: list[NewFile] = field(default_factory=list)
     failures: list[FailedFormat] = field(default_factory=list)
     read_bytes: int = 0
@@ -78,9 +81,9 @@ class Assembly:
     window: int
     """How many segments may lie in spool files at once."""
 
-    def make(self, formats: Sequence[FileFormat]) -> Made:
-        """Make and store the files in all formats. Raises what keeps every one of them from being made."""
-        made = Made(self.state)
+    def make(self, made: Made) -> Made:
+        """Make and store the files in all formats that were chosen. Raises what keeps every one of them from being made."""
+        formats = [file_format(name) for name in made.choice.formats]
         for format_ in dict.fromkeys(each.format for each in formats):
             group = [each for each in formats if each.format is format_]
             try:

@@ -109,7 +109,12 @@ class Daemon:
         supervisor.on_stop(self._housekeeping_due.set)
         if arm():
             log.warning("failpoints_armed")
-        log.info("daemon_started", version=__version__, owner=self._leases.owner, formats=self._config.export.formats)
+        log.info(
+            "daemon_started",
+            version=__version__,
+            owner=self._leases.owner,
+            formats=self._settings.selection.all_formats,
+        )
         with (
             stop_signals(supervisor.shut_down, self._abandon.set),
             hangup_signal(self._reload),
@@ -293,6 +298,7 @@ class Daemon:
         settings = self._settings
         reconcile(
             connection,
+            settings.selection,
             compats={each.name: str(each.format.compat(settings.compat)) for each in settings.formats},
             retain_seconds=settings.retain_seconds,
         )

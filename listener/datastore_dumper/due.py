@@ -42,6 +42,8 @@ class Pending:
     """About how large it is: its largest file so far, or its heap if that is larger."""
     attempts: int = 0
     """Exports that failed in a row, or were left behind by a daemon that died."""
+    exporting_since: datetime | None = None
+    """When the export began that has the lease, or was left behind."""
 
     @property
     def is_large(self) -> bool:
@@ -74,8 +76,12 @@ def due_at(pending: Pending, debounce: Debounce) -> datetime:
 
 def _free_at(pending: Pending, debounce: Debounce) -> datetime | None:
     """When a lease that nobody gives back ends. The table may be what its holder died of (memory, a fault in a library): if
-    that happened before, it backs off as after an error, so that a daemon that is started again gets to the other tables."""
-    if pending.lease_until is None or not pending.attempts or pending.requested_at is not None:
+    that happened before, it backs off as after an error, so that a daemon that is started again gets to the other tables.
+    Somebody who asked for it since gets one attempt at once."""
+    asked_since = pending.requested_at is not None and (
+        pending.exporting_since is None or pending.requested_at > pending.exporting_since
+    )
+    if pending.lease_until is None or not pending.attempts or asked_since:
         return pending.lease_until
     delay = retry_delay_seconds(
         pending.attempts - 1, debounce.retry_initial_seconds, debounce.retry_max_seconds, jitter=0

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import psycopg
 from psycopg import errors, pq, sql
 
+from datastore_dumper.choice import Size
 from datastore_dumper.database import Connection
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
@@ -145,6 +146,18 @@ class SegmentReader:
         }
         with self._explained(), self._locked_snapshot(()):
             return [row[0] for row in self.connection.execute(statement, {**bounds, "rows": rows, "most": most})]
+
+    def measure(self, least_rows: int) -> Size:
+        """How many rows the table has in the snapshot, if they are fewer than `least_rows`, and its bytes now.
+
+        Raises what `export` raises.
+        """
+        name = self.state.table.identifier.as_string(self.connection).replace("%", "%%")  # beside placeholders
+        statement = query("measure").replace("{table}", name).encode()
+        with self._explained(), self._locked_snapshot(()):
+            row = self.connection.execute(statement, {"relid": self.state.relid, "most": least_rows}).fetchone()
+        assert row is not None, "one row"
+        return Size(*row)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -36,6 +36,10 @@ class Lease:
     """Nothing that is published shall be reused."""
     exported_rows: int = 0
     expected_rows: int | None = None
+    asked_at: datetime | None = None
+    """When a visitor of CKAN last asked for a file of it."""
+    claimed_at: datetime | None = None
+    """By the database's clock."""
     lost: bool = field(default=False)
 
     def require(self) -> None:
@@ -63,10 +67,20 @@ class Leases:
         if row is None:
             return None
         failpoint("after_claim")
-        resource_id, epoch, attempts, requested_at, is_full = row
+        resource_id, epoch, attempts, requested_at, is_full, asked_at, claimed_at = row
         trusted_until = before + self.ttl_seconds * _TRUST
         lease = Lease(
-            relid, resource_id, self.owner, epoch, attempts, trusted_until, self.ttl_seconds, requested_at, is_full
+            relid,
+            resource_id,
+            self.owner,
+            epoch,
+            attempts,
+            trusted_until,
+            self.ttl_seconds,
+            requested_at,
+            is_full,
+            asked_at=asked_at,
+            claimed_at=claimed_at,
         )
         with self._lock:
             self._held[relid] = lease

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from datastore_dumper.choice import NOT_MEASURED, Choice, Size
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, LeaseLostError, TableChangedError
 from datastore_dumper.export import TableState
@@ -80,11 +81,14 @@ def publish(
     files: list[NewFile],
     failures: Sequence[FailedFormat] = (),
     *,
+    choice: Choice,
+    size: Size = NOT_MEASURED,
     installation: UUID,
     retain_seconds: float,
     duration_seconds: float,
 ) -> None:
     """Make `files` the published ones, note the formats that failed, forget the changes seen, and give the lease back.
+    With neither, because of the `choice`, all files of the table are taken back. `size` is what that rests on.
 
     All or nothing. Raises `LeaseLostError` if the table is somebody else's by now, `TableChangedError` if its name is,
     `ExportError` if the storage is (its `installation` is not this database's any more), or if an object was collected or
@@ -97,7 +101,17 @@ def publish(
         connection.execute(query("limit_idle"), {"milliseconds": int(lease.ttl_seconds * 1000)})
         held = connection.execute(
             query("hold_lease"),
-            {**identity, "epoch": lease.epoch, "owner": lease.owner, "requested_at": lease.requested_at},
+            {
+                **identity,
+                "epoch": lease.epoch,
+                "owner": lease.owner,
+                "requested_at": lease.requested_at,
+                "choice": choice.verdict,
+                "choice_detail": choice.detail,
+                "wanted_formats": list(choice.formats),
+                "rows": max((file.manifest.rows for file in files), default=size.rows),
+                "bytes": size.bytes,
+            },
         ).fetchone()
         if held is None:
             raise LeaseLostError(f"Another daemon took {lease.resource_id} over; its export counts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from datastore_dumper.choice import Choice, Facts, Selection, Size, choose
 from datastore_dumper.database import Connection
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.install import attach_missing
@@ -26,23 +27,30 @@ class Reconciled:
     dropped: int = 0
     retired: int = 0
     drifted: int = 0
+    chosen: int = 0
+    """Tables for which something else was decided than before."""
 
 
-def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seconds: float) -> Reconciled:
-    """Retire files of tables that are gone or of formats no longer wanted, follow renames, give tables their triggers, and
-    mark as changed what no published file shows. A table whose lock is not to be had is left for the next time.
+def reconcile(
+    connection: Connection, selection: Selection, *, compats: Mapping[str, str], retain_seconds: float
+) -> Reconciled:
+    """Decide which tables get files, retire files of tables that are gone and those no longer wanted, follow renames, give
+    tables their triggers, and mark as changed what no published file shows. A table whose lock is not to be had is left for
+    the next time.
 
-    `compats` has the formats that are wanted, by name, and whose bytes they are to have."""
-    formats = list(compats)
+    `compats` says whose bytes the files in each format of the selection are to have."""
+    formats = list(selection.formats)
     with connection.transaction():
         connection.execute(query("limit_idle"), {"milliseconds": _IDLE_MILLISECONDS})
         connection.execute(query("rename_resources"))
+        chosen = _choose(connection, selection)
         retired = connection.execute(
             query("retire_orphans"), {"formats": formats, "retain_seconds": retain_seconds}
         ).fetchall()
         dropped = connection.execute(query("forget_resources")).fetchall()
         connection.execute(query("forget_orphan_failures"), {"formats": formats})
         connection.execute(query("forget_orphan_changes"))
+        connection.execute(query("forget_unkept_changes"))
         failpoint("within_reconcile")
     for (resource_id,) in dropped:
         log.info("table_dropped", resource_id=resource_id)
@@ -50,11 +58,41 @@ def reconcile(connection: Connection, *, compats: Mapping[str, str], retain_seco
     for resource_id, reason in unattached.items():
         log.warning("triggers_missing", resource_id=resource_id, error=reason)
     drifted = connection.execute(
-        query("mark_drifted"), {"formats": formats, "compats": list(compats.values())}
+        query("mark_drifted"),
+        {"formats": formats, "all_formats": list(compats), "compats": list(compats.values())},
     ).fetchall()
-    found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted))
+    found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted), chosen)
     if found != Reconciled():
         log.info(
-            "reconciled", attached=found.attached, dropped=found.dropped, retired=found.retired, drifted=found.drifted
+            "reconciled",
+            attached=found.attached,
+            dropped=found.dropped,
+            retired=found.retired,
+            drifted=found.drifted,
+            chosen=found.chosen,
         )
     return found
+
+
+def _choose(connection: Connection, selection: Selection) -> int:
+    """Decide for every table, and note what is new. How many those are."""
+    if selection.on_demand:
+        connection.execute(query("count_as_asked"))
+    chosen: list[tuple[int, Choice]] = []
+    for row in connection.execute(query("choosable")):
+        relid, resource_id, verdict, detail, formats, asked_at, has_files, rows, size, now = row
+        choice = choose(selection, Facts(resource_id, has_files, asked_at, Size(rows, size)), now)
+        if (verdict, detail, formats) != (choice.verdict, choice.detail, list(choice.formats)):
+            chosen.append((relid, choice))
+    if not chosen:
+        return 0
+    noted = connection.execute(
+        query("note_choices"),
+        {
+            "relids": [relid for relid, _ in chosen],
+            "choices": [choice.verdict for _, choice in chosen],
+            "details": [choice.detail for _, choice in chosen],
+            "formats": [",".join(choice.formats) for _, choice in chosen],
+        },
+    )
+    return noted.rowcount

@@ -1,4 +1,4 @@
-"""How far each table is: fresh, waiting, due, being exported, failing. Reads; how it is shown is the command line's."""
+"""How far each table is: fresh, waiting, due, being exported, failing, not kept. Reads; how it is shown is the command line's."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any, Literal
 
 from psycopg.rows import TupleRow
 
+from datastore_dumper.choice import Verdict
 from datastore_dumper.database import Connection
 from datastore_dumper.due import Debounce, Pending, due_at
 from datastore_dumper.errors import DumperError
 from datastore_dumper.sqlfiles import query
 
-State = Literal["exporting", "failing", "due", "waiting", "stale", "fresh"]
-"""stale: without a file that shows it although no change is recorded, which the reconciler will notice."""
+State = Literal["exporting", "failing", "due", "waiting", "stale", "fresh", "unkept"]
+"""stale: without a file that shows it although no change is recorded, which the reconciler will notice. unkept: without
+files because the configuration wants none of it now (`choice`)."""
 
-STATES: tuple[State, ...] = ("exporting", "failing", "due", "waiting", "stale", "fresh")
+STATES: tuple[State, ...] = ("exporting", "failing", "due", "waiting", "stale", "fresh", "unkept")
 """In the order in which somebody who looks wants to see them."""
 
 
@@ -71,6 +73,12 @@ class TableStatus:
     files: tuple[FileStatus, ...]
     failures: dict[str, str] = field(default_factory=dict)
     """Formats in which the table cannot be had, and why."""
+    choice: Verdict | None = None
+    """Whether files are kept. None: not decided yet."""
+    choice_detail: str | None = None
+    """Why they are not."""
+    asked_at: datetime | None = None
+    """When a visitor last asked for a file, to the hour. Only with on_demand."""
 
     @property
     def published_at(self) -> datetime | None:
@@ -131,11 +139,21 @@ def require_all(ids: Iterable[str], found: Iterable[str]) -> None:
 
 
 def state_of(
-    *, exporting: bool, attempts: int, due: datetime | None, now: datetime, files: Sequence[FileStatus], failed: int
+    *,
+    exporting: bool,
+    attempts: int,
+    due: datetime | None,
+    now: datetime,
+    files: Sequence[FileStatus],
+    failed: int,
+    unkept: bool = False,
 ) -> State:
-    """The state of a table. `due`: when its pending changes may be exported; `failed`: formats that cannot be had."""
+    """The state of a table. `due`: when its pending changes may be exported; `failed`: formats that cannot be had; `unkept`:
+    there are to be no files, and nobody has asked for one."""
     if exporting:
         return "exporting"
+    if unkept and not attempts:
+        return "unkept"
     if due is not None:
         return "failing" if attempts else "due" if due <= now else "waiting"
     return "fresh" if (files or failed) and all(file.fresh for file in files) else "stale"
@@ -143,10 +161,11 @@ def state_of(
 
 def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]) -> TableStatus:
     (relid, resource_id, estimated, changes, first, last, lease_until, retry_at, requested, owner, since, exported,
-     expected, attempts, error, files, failures, now) = row  # fmt: skip
+     expected, attempts, error, files, failures, choice, choice_detail, asked_at, now) = row  # fmt: skip
     exporting = owner is not None and lease_until > now
     due: datetime | None = None
-    if first is not None or requested is not None:
+    unkept = choice in ("excluded", "too_small", "not_asked") and requested is None
+    if (first is not None or requested is not None) and not (unkept and choice != "too_small"):
         free = None if exporting else lease_until
         pending = Pending(
             relid, resource_id, first or requested, last or requested, free, retry_at, requested, attempts=attempts
@@ -158,7 +177,15 @@ def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]
     return TableStatus(
         relid=relid,
         resource_id=resource_id,
-        state=state_of(exporting=exporting, attempts=attempts, due=due, now=now, files=shown, failed=len(failures)),
+        state=state_of(
+            exporting=exporting,
+            attempts=attempts,
+            due=due,
+            now=now,
+            files=shown,
+            failed=len(failures),
+            unkept=unkept,
+        ),
         estimated_rows=estimated,
         changes=changes,
         pending_since=first,
@@ -169,6 +196,9 @@ def _table(row: TupleRow, debounce: Debounce, fresh: dict[tuple[str, str], bool]
         export=ExportStatus(owner, since, exported or 0, expected) if exporting else None,
         files=shown,
         failures={each["format"]: each["error"] for each in failures},
+        choice=choice,
+        choice_detail=choice_detail,
+        asked_at=asked_at,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datastore_dumper.choice import FormatRule, Selection
 from datastore_dumper.config import Config
 from datastore_dumper.database import Database
 from datastore_dumper.due import Debounce
@@ -23,7 +24,8 @@ def debounce_of(config: Config) -> Debounce:
 def work_settings(config: Config) -> WorkSettings:
     """The worker's part of the configuration."""
     return WorkSettings(
-        formats=tuple(file_format(name) for name in config.export.formats),
+        selection=(selection := selection_of(config)),
+        formats=tuple(file_format(name) for name in selection.all_formats),
         compat=Compat(
             config.ckan.compat,
             config.ckan.ms_in_timestamp,
@@ -36,6 +38,22 @@ def work_settings(config: Config) -> WorkSettings:
         retry_initial_seconds=config.export.retry_initial_seconds,
         retry_max_seconds=config.export.retry_max_seconds,
         retain_seconds=config.storage.link_expiry_seconds + config.storage.grace_seconds,
+    )
+
+
+def selection_of(config: Config) -> Selection:
+    """Which tables are to have files."""
+    tables = config.tables
+    parted = [rule.rpartition("=") for rule in tables.formats or ()]
+    return Selection(
+        formats=config.export.formats,
+        include=tables.include,
+        exclude=tables.exclude or (),
+        min_rows=tables.min_rows,
+        min_bytes=tables.min_bytes,
+        rules=tuple(FormatRule(pattern, tuple(names.split())) for pattern, _, names in parted),
+        on_demand=tables.policy == "on_demand",
+        unasked_days=tables.unasked_days,
     )
 
 

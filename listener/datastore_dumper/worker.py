@@ -10,18 +10,19 @@ import random
 import threading
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
 from datastore_dumper.assemble import Assembly, Made
+from datastore_dumper.choice import Facts, Selection, choose
 from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.deadline import shut_down
 from datastore_dumper.due import retry_delay_seconds
 from datastore_dumper.errors import DumperError, LeaseLostError, TableChangedError
 from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
-from datastore_dumper.formats import Compat, FileFormat, Format
+from datastore_dumper.formats import Compat, FileFormat, Format, file_format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
 from datastore_dumper.ownership import Ownership
@@ -41,7 +42,9 @@ log = get_logger(__name__)
 class WorkSettings:
     """What a worker needs of the configuration. Times in seconds."""
 
+    selection: Selection
     formats: tuple[FileFormat, ...]
+    """All that any table may have."""
     compat: Compat
     """As wanted of every format; each heeds the part that changes its bytes."""
     ckan_read_role: str | None
@@ -125,6 +128,8 @@ class Worker:
                 made.state,
                 made.files,
                 made.failures,
+                choice=made.choice,
+                size=made.size,
                 installation=installation,
                 retain_seconds=self.settings.retain_seconds,
                 duration_seconds=time.monotonic() - started,
@@ -140,6 +145,9 @@ class Worker:
             log.exception("export_crashed", resource_id=lease.resource_id)
             self._give_back(lease, error)
             return False
+        if not made.choice.is_kept:
+            log.info("not_kept", resource_id=lease.resource_id, choice=made.choice.verdict, reason=made.choice.detail)
+            return True
         for failure in made.failures:
             log.warning("format_failed", resource_id=lease.resource_id, format=failure.format, error=failure.error)
         log.info(
@@ -187,13 +195,17 @@ class Worker:
         lease.exported_rows = 0
         try:
             with snapshot as state:
-                lease.expected_rows = state.estimated_rows * len({each.format for each in self.settings.formats})
+                published = published_files(control, lease.resource_id)
+                made = self._choose(lease, state, bool(published), self._reader(database, state, settings))
+                if not made.choice.is_kept:
+                    return made
+                lease.expected_rows = state.estimated_rows * len({file_format(n).format for n in made.choice.formats})
                 assembly = Assembly(
                     lease=lease,
                     state=state,
                     storage=self._storage,
                     compat=self.settings.compat,
-                    published={} if lease.is_full else published_files(control, lease.resource_id),
+                    published={} if lease.is_full else published,
                     announce=lambda key: announce(control, key),
                     source=lambda format_, of, compat: self._source(
                         database, lease, format_, of, compat, settings, prefix
@@ -202,10 +214,21 @@ class Worker:
                     segment_bytes=self.settings.segment_bytes,
                     window=self._processes.count + 1,
                 )
-                return assembly.make(self.settings.formats)
+                return assembly.make(made)
         finally:
             for path in self._spool.glob(f"{prefix}*"):
                 path.unlink()
+
+    def _choose(self, lease: Lease, state: TableState, has_files: bool, reader: SegmentReader) -> Made:
+        """Whether the table as it is in the snapshot gets files, and which. Nothing is made yet."""
+        selection = self.settings.selection
+        assert lease.claimed_at is not None, "claimed"
+        facts = Facts(lease.resource_id, has_files, lease.asked_at)
+        choice = choose(selection, facts, lease.claimed_at)
+        if not choice.is_kept or not selection.measures:
+            return Made(state, choice)
+        size = reader.measure(selection.min_rows)
+        return Made(state, choose(selection, replace(facts, size=size), lease.claimed_at), size)
 
     def _source(
         self,
@@ -217,7 +240,7 @@ class Worker:
         settings: tuple[tuple[str, str], ...],
         prefix: str,
     ) -> SegmentSource:
-        witness = self._connection("control", database)
+        reader = self._reader(database, state, settings)
         done = lease.exported_rows
 
         def progress(rows: int, *, final: bool) -> None:
@@ -228,15 +251,7 @@ class Worker:
             lease.require()
 
         return SegmentSource(
-            reader=SegmentReader(
-                connection=self._connection("segment", database),
-                witness=witness,
-                state=state,
-                compat=compat,
-                settings=settings,
-                lock_timeout_seconds=self.settings.lock_timeout_seconds,
-                stop=self._abandon,
-            ),
+            reader=replace(reader, compat=compat),
             processes=self._processes,
             task=SegmentTask(
                 database,
@@ -252,8 +267,19 @@ class Worker:
             prefix=f"{prefix}{format_.name}-",
             progress=progress,
             abandon=self._abandon,
-            cancel=lambda: _cancel(witness, lease.relid),
+            cancel=lambda: _cancel(reader.witness, lease.relid),
             target_bytes=self.settings.segment_bytes,
+        )
+
+    def _reader(self, database: Database, state: TableState, settings: tuple[tuple[str, str], ...]) -> SegmentReader:
+        return SegmentReader(
+            connection=self._connection("segment", database),
+            witness=self._connection("control", database),
+            state=state,
+            compat=self.settings.compat,
+            settings=settings,
+            lock_timeout_seconds=self.settings.lock_timeout_seconds,
+            stop=self._abandon,
         )
 
     def _reader_settings(self, control: Connection) -> tuple[tuple[str, str], ...]:

@@ -8,11 +8,12 @@ AS $$
 DECLARE
     requested timestamptz;
 BEGIN
-    INSERT INTO datastore_dumper.resource AS r (relid, resource_id, requested_at, requested_full)
-    SELECT t.relid, t.resource_id, clock_timestamp(), is_full
+    INSERT INTO datastore_dumper.resource AS r (relid, resource_id, requested_at, requested_full, asked_at)
+    SELECT t.relid, t.resource_id, clock_timestamp(), is_full, clock_timestamp()
     FROM datastore_dumper.datastore_table AS t WHERE t.resource_id = wanted_resource_id
     ON CONFLICT (relid) DO UPDATE SET
-        requested_at = clock_timestamp(), requested_full = r.requested_full OR excluded.requested_full, retry_at = NULL
+        requested_at = clock_timestamp(), requested_full = r.requested_full OR excluded.requested_full, retry_at = NULL,
+        asked_at = excluded.asked_at
     RETURNING r.requested_at INTO requested;
     IF requested IS NOT NULL THEN
         PERFORM datastore_dumper.ring();
@@ -23,11 +24,66 @@ $$;
 COMMENT ON FUNCTION datastore_dumper.request IS
     'Have a resource exported now; full: reading and storing everything anew. Returns when it was asked for, or NULL: there is no such table.';
 
+-- Whether files are kept of a table, and whether somebody who asks for one should say so by ask(). NULL: nothing is decided
+-- yet, and who asks until then is heard.
+CREATE OR REPLACE FUNCTION datastore_dumper.choice(of_resource_id text)
+RETURNS TABLE (choice text, detail text, formats text[], is_worth_asking boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.choice, r.choice_detail, r.formats,
+        coalesce(CASE
+            WHEN r.choice IS NULL THEN r.asked_at IS NULL
+            WHEN r.choice = 'not_asked' THEN r.requested_at IS NULL
+            WHEN r.choice = 'on_demand' THEN r.asked_at < clock_timestamp() - interval '1 hour'
+        END, false)
+    FROM datastore_dumper.datastore_table AS t
+    JOIN datastore_dumper.resource AS r ON r.relid = t.relid
+    WHERE t.resource_id = $1
+$$;
+COMMENT ON FUNCTION datastore_dumper.choice IS
+    'What was decided for a resource: whether files are kept, and why not. No row: nobody looks after it.';
+
+-- Anybody whom CKAN lets dump a table is behind this, however often: so it waits for nobody, writes once in an hour for a
+-- table, and does not let more than a hundred exports queue up. It asks for no attempt that a failure has put off.
+CREATE OR REPLACE FUNCTION datastore_dumper.ask(of_resource_id text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target oid;
+    decided text;
+BEGIN
+    SELECT r.relid, r.choice INTO target, decided
+    FROM datastore_dumper.datastore_table AS t
+    JOIN datastore_dumper.resource AS r ON r.relid = t.relid
+    WHERE t.resource_id = of_resource_id AND CASE
+        WHEN r.choice IS NULL THEN r.asked_at IS NULL
+        WHEN r.choice = 'not_asked' THEN r.requested_at IS NULL
+            AND (SELECT count(*) FROM datastore_dumper.resource AS q WHERE q.requested_at IS NOT NULL) < 100
+        WHEN r.choice = 'on_demand' THEN r.asked_at < clock_timestamp() - interval '1 hour'
+    END
+    FOR UPDATE OF r SKIP LOCKED;
+    IF target IS NULL THEN
+        RETURN false;
+    END IF;
+    UPDATE datastore_dumper.resource AS r
+    SET asked_at = clock_timestamp(),
+        requested_at = CASE WHEN decided = 'not_asked' THEN clock_timestamp() ELSE r.requested_at END
+    WHERE r.relid = target;
+    IF decided = 'not_asked' THEN
+        PERFORM datastore_dumper.ring();
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION datastore_dumper.ask IS
+    'Notes that somebody asked for a file of a resource whose files are kept on demand; the first one has it made. Whether there was anything to note.';
+
 -- One resource. Each file's freshness is what lookup() says of it, each failure what failure() does.
 CREATE OR REPLACE FUNCTION datastore_dumper.status(wanted_resource_id text)
 RETURNS TABLE (
     pending_since timestamptz, pending_changes bigint, requested_at timestamptz, exporting_since timestamptz,
-    exported_rows bigint, expected_rows bigint, attempts integer, retry_at timestamptz, last_error text, files jsonb
+    exported_rows bigint, expected_rows bigint, attempts integer, retry_at timestamptz, last_error text, choice text,
+    choice_detail text, asked_at timestamptz, files jsonb
 )
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -36,7 +92,7 @@ AS $$
         CASE WHEN r.lease_until > clock_timestamp() THEN r.exporting_since END,
         CASE WHEN r.lease_until > clock_timestamp() THEN r.exported_rows END,
         CASE WHEN r.lease_until > clock_timestamp() THEN r.expected_rows END,
-        coalesce(r.attempts, 0), r.retry_at, r.last_error,
+        coalesce(r.attempts, 0), r.retry_at, r.last_error, r.choice, r.choice_detail, r.asked_at,
         (
             SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.format), '[]')
             FROM (
@@ -73,7 +129,8 @@ CREATE OR REPLACE FUNCTION datastore_dumper.list(
 RETURNS TABLE (
     resource_id text, state text, formats text[], failed_formats text[], rows bigint, bytes bigint, generated_at timestamptz,
     pending_since timestamptz, pending_changes bigint, requested_at timestamptz, exporting_since timestamptz,
-    exported_rows bigint, expected_rows bigint, attempts integer, retry_at timestamptz, last_error text, totals jsonb
+    exported_rows bigint, expected_rows bigint, attempts integer, retry_at timestamptz, last_error text, choice text,
+    choice_detail text, asked_at timestamptz, totals jsonb
 )
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_nestloop = off
 AS $$
@@ -97,6 +154,7 @@ AS $$
             r.relid, r.resource_id,
             CASE
                 WHEN r.lease_until > statement_timestamp() THEN 'exporting'
+                WHEN r.formats = '{}' AND r.requested_at IS NULL AND r.last_error IS NULL THEN 'unkept'
                 WHEN r.last_error IS NOT NULL OR (file.relid IS NULL AND failed.relid IS NOT NULL) THEN 'failing'
                 WHEN pending.relid IS NOT NULL OR r.requested_at IS NOT NULL OR file.relid IS NULL
                     OR file.first_filenode <> t.relfilenode OR file.last_filenode <> t.relfilenode THEN 'waiting'
@@ -106,7 +164,7 @@ AS $$
             file.formats, failed.formats AS failed_formats, file.rows, file.bytes, file.generated_at,
             pending.since AS pending_since, coalesce(pending.changes, 0) AS pending_changes,
             r.requested_at, r.exporting_since, r.exported_rows, r.expected_rows, r.attempts, r.retry_at,
-            coalesce(r.last_error, failed.error) AS last_error
+            coalesce(r.last_error, failed.error) AS last_error, r.choice, r.choice_detail, r.asked_at
         FROM datastore_dumper.resource AS r
         JOIN pg_class AS t ON t.oid = r.relid AND t.relname = r.resource_id::name
         LEFT JOIN file ON file.relid = r.relid AND file.resource_id = r.resource_id
@@ -119,6 +177,7 @@ AS $$
             'waiting', count(*) FILTER (WHERE e.state = 'waiting'),
             'exporting', count(*) FILTER (WHERE e.state = 'exporting'),
             'failing', count(*) FILTER (WHERE e.state = 'failing'),
+            'unkept', count(*) FILTER (WHERE e.state = 'unkept'),
             'files', coalesce(sum(cardinality(e.formats)), 0),
             'bytes', coalesce(sum(e.bytes), 0),
             'found', count(*) FILTER (WHERE found)
@@ -136,13 +195,13 @@ AS $$
                 AND (search IS NULL OR strpos(lower(e.resource_id), lower(search)) > 0 OR e.resource_id = ANY (also_ids))
             ORDER BY
                 CASE WHEN NOT is_descending THEN CASE sort
-                    WHEN 'state' THEN array_position(ARRAY['failing', 'exporting', 'waiting', 'ready'], e.state)::numeric
+                    WHEN 'state' THEN array_position(ARRAY['failing', 'exporting', 'waiting', 'ready', 'unkept'], e.state)::numeric
                     WHEN 'rows' THEN e.rows WHEN 'bytes' THEN e.bytes WHEN 'pending_changes' THEN e.pending_changes
                     WHEN 'generated_at' THEN extract(epoch FROM e.generated_at)
                     WHEN 'pending_since' THEN extract(epoch FROM e.pending_since)
                 END END,
                 CASE WHEN is_descending THEN CASE sort
-                    WHEN 'state' THEN array_position(ARRAY['failing', 'exporting', 'waiting', 'ready'], e.state)::numeric
+                    WHEN 'state' THEN array_position(ARRAY['failing', 'exporting', 'waiting', 'ready', 'unkept'], e.state)::numeric
                     WHEN 'rows' THEN e.rows WHEN 'bytes' THEN e.bytes WHEN 'pending_changes' THEN e.pending_changes
                     WHEN 'generated_at' THEN extract(epoch FROM e.generated_at)
                     WHEN 'pending_since' THEN extract(epoch FROM e.pending_since)
@@ -162,7 +221,8 @@ AS $$
         ARRAY(SELECT f FROM unnest(p.formats) AS f ORDER BY f), coalesce(p.failed_formats, '{}'), p.rows, p.bytes, p.generated_at,
         p.pending_since, p.pending_changes, p.requested_at,
         CASE WHEN p.is_leased THEN p.exporting_since END, CASE WHEN p.is_leased THEN p.exported_rows END,
-        CASE WHEN p.is_leased THEN p.expected_rows END, p.attempts, p.retry_at, p.last_error, total.totals
+        CASE WHEN p.is_leased THEN p.expected_rows END, p.attempts, p.retry_at, p.last_error,
+        p.choice, p.choice_detail, p.asked_at, total.totals
     FROM total
     LEFT JOIN page AS p ON true
     ORDER BY p.position

@@ -52,13 +52,14 @@ BEGIN
     IF reader IS NOT NULL AND reader <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', reader);
         EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.lookup(text, text), datastore_dumper.failure(text, text), '
-            'datastore_dumper.seconds_behind(text, text), datastore_dumper.status(text), datastore_dumper.daemons(), '
+            'datastore_dumper.seconds_behind(text, text), datastore_dumper.choice(text), datastore_dumper.status(text), datastore_dumper.daemons(), '
             'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', reader);
     END IF;
-    -- CKAN's write role, which may change every table, may also ask for its export.
+    -- CKAN's write role, which may change every table, may also ask for its export. Visitors ask through it, too: what the
+    -- read role may do, datastore_search_sql might be made to.
     IF writer IS NOT NULL AND writer <> current_user THEN
         EXECUTE format('GRANT USAGE ON SCHEMA datastore_dumper TO %I', writer);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.request(text, boolean) TO %I', writer);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION datastore_dumper.request(text, boolean), datastore_dumper.ask(text) TO %I', writer);
     END IF;
 END
 $$;

@@ -103,7 +103,7 @@ SELECT r.oid IS NOT NULL, CASE
     ELSE (
         SELECT 'EXECUTE ON FUNCTION datastore_dumper.' || name
         FROM unnest(ARRAY[
-            'lookup(text, text)', 'failure(text, text)', 'seconds_behind(text, text)', 'status(text)', 'daemons()',
+            'lookup(text, text)', 'failure(text, text)', 'seconds_behind(text, text)', 'choice(text)', 'status(text)', 'daemons()',
             'list(text, text[], text, text, boolean, bigint, bigint)'
         ]) AS name
         WHERE NOT pg_catalog.has_function_privilege(r.oid, 'datastore_dumper.' || name, 'EXECUTE')

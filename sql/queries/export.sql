@@ -80,6 +80,12 @@ SELECT pg_catalog.pg_relation_filenode(%(relid)s) = %(filenode)s
 SELECT datastore_dumper.signature(%(relid)s) = %(signature)s
     AND EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = %(relid)s);
 
+-- name: measure
+-- The rows, unless they are so many, and the bytes. {table} is put in, quoted.
+SELECT
+    (SELECT nullif(count(*), %(most)s) FROM (SELECT FROM {table} LIMIT %(most)s) AS t),
+    pg_catalog.pg_table_size(%(relid)s);
+
 -- name: boundaries
 -- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
 -- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in, quoted.

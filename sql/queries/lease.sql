@@ -16,7 +16,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE r.relid = free.relid
-RETURNING r.resource_id, r.lease_epoch, r.attempts, r.requested_at, r.requested_full;
+RETURNING r.resource_id, r.lease_epoch, r.attempts, r.requested_at, r.requested_full, r.asked_at, r.exporting_since;
 
 -- name: renew
 -- All leases of a daemon at once, each with how far its export is. A lease that is not in the answer is lost.
@@ -40,12 +40,14 @@ WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s;
 
 -- name: hold_lease
 -- The first statement of publishing: locks the row if the lease is still ours, until commit. A request that came after
--- the claim stays.
+-- the claim stays. With it goes what was decided for the table, and how large it was found to be.
 UPDATE datastore_dumper.resource
 SET lease_owner = NULL, lease_until = NULL, exporting_since = NULL, exported_rows = NULL, expected_rows = NULL,
     attempts = 0, retry_at = NULL, last_error = NULL,
     requested_at = CASE WHEN requested_at IS DISTINCT FROM %(requested_at)s::timestamptz THEN requested_at END,
-    requested_full = requested_full AND requested_at IS DISTINCT FROM %(requested_at)s::timestamptz
+    requested_full = requested_full AND requested_at IS DISTINCT FROM %(requested_at)s::timestamptz,
+    choice = %(choice)s, choice_detail = %(choice_detail)s, formats = %(wanted_formats)s,
+    measured_rows = %(rows)s, measured_bytes = %(bytes)s
 WHERE relid = %(relid)s AND lease_epoch = %(epoch)s AND lease_owner = %(owner)s AND lease_until > clock_timestamp()
 RETURNING relid;
 

@@ -2,7 +2,7 @@
 
 -- name: pending
 -- One row for each table with changes or a request, and the clock that all its times are by. Without a resource id: a table that
--- nobody looks after yet, or that is gone.
+-- nobody looks after yet, or that is gone. Changes of tables that get no files, however they are, mean nothing.
 SELECT
     relid, CASE WHEN t.oid IS NOT NULL THEN r.resource_id END,
     coalesce(c.first_change_at, r.requested_at) AS first_change_at,
@@ -14,6 +14,7 @@ SELECT
         0
     ) AS bytes,
     coalesce(r.attempts, 0) AS attempts,
+    r.exporting_since,
     clock_timestamp() AS now
 FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at
@@ -21,7 +22,8 @@ FROM (
 ) AS c
 FULL JOIN (SELECT relid FROM datastore_dumper.resource WHERE requested_at IS NOT NULL) AS requested USING (relid)
 LEFT JOIN datastore_dumper.resource AS r USING (relid)
-LEFT JOIN pg_catalog.pg_class AS t ON t.oid = relid;
+LEFT JOIN pg_catalog.pg_class AS t ON t.oid = relid
+WHERE requested_at IS NOT NULL OR r.choice IS NULL OR r.choice NOT IN ('excluded', 'not_asked');
 
 -- name: listen
 LISTEN datastore_dumper;

@@ -26,6 +26,9 @@ SELECT
     r.last_error,
     coalesce(f.files, '[]') AS files,
     coalesce(x.failures, '[]') AS failures,
+    r.choice,
+    r.choice_detail,
+    r.asked_at,
     clock_timestamp() AS now
 FROM datastore_dumper.datastore_table AS t
 JOIN pg_catalog.pg_class AS k ON k.oid = t.relid

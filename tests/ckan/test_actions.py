@@ -37,6 +37,7 @@ def test_the_status_of_a_resource(dumps: DumpsPortal) -> None:
     assert found == {
         "resource_id": dumps.ids[COUNTERS],
         "state": "ready",
+        "choice": "always",
         "pending_since": None,
         "pending_changes": 0,
         "requested_at": None,
@@ -128,6 +129,7 @@ def test_the_list(dumps: DumpsPortal) -> None:
         "waiting": 1,
         "exporting": 1,
         "failing": 1,
+        "unkept": 0,
         "files": 6 * len(FORMATS),
     }
     first = found["results"][0]

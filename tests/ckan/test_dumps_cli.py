@@ -43,7 +43,7 @@ def test_status(dumps: DumpsPortal) -> None:
     assert len(lines) == 7
     assert lines[0].startswith(f"{dumps.ids[STATIONS]}  failing")
     assert lines[0].endswith("no room")
-    assert lines[-1].startswith("resources 6: ready 4, waiting 1, exporting 0, failing 1; files 42, ")
+    assert lines[-1].startswith("resources 6: ready 4, waiting 1, exporting 0, failing 1, unkept 0; files 42, ")
     assert "waiting" in ckan(dumps, "status", "-q", "budget 2026").stdout.splitlines()[0]
     assert len(ckan(dumps, "status", "--state", "ready").stdout.splitlines()) == 5
 

@@ -16,9 +16,14 @@ OTHER = {
     "integer": ("9", "10"),
     "number": ("9", "10"),
     "path": ('"/one"', '"/two"'),
+    "texts": ('["one"]', '["two"]'),
     "text": ('"one"', '"two"'),
 }
-CHOICES = {"export.formats": ("[csv]", "[tsv]"), "storage.type": ("disk", "s3")}
+CHOICES = {
+    "export.formats": ("[csv]", "[tsv]"),
+    "storage.type": ("disk", "s3"),
+    "tables.formats": ('["a=csv"]', '["a=tsv"]'),
+}
 WORDS = {
     "ckan.url": ('"https://one"', '"https://two"'),
     "database.dsn": ('"host=one"', '"host=two"'),

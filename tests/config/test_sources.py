@@ -48,7 +48,11 @@ def test_environment_sets_every_setting_as_the_file_does(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("setting", [s for s in settings().values() if s.kind != "text"], ids=lambda s: s.name)
 def test_wrong_text_names_the_variable(setting: Setting) -> None:
-    environ = {**MINIMAL, "DATASTORE_DUMPER_STORAGE__S3__BUCKET": "dumps", setting.variable: "not,right"}
+    environ = {
+        **MINIMAL,
+        "DATASTORE_DUMPER_STORAGE__S3__BUCKET": "dumps",
+        setting.variable: "not,ri\tght" if setting.kind == "texts" else "not,right",
+    }
     if setting.name == "database.dsn_file":
         del environ["DATASTORE_DUMPER_DATABASE__DSN"]
     message = refusal(None, environ)

@@ -20,6 +20,7 @@ WRONG = {
     "choice": ["nonsense", "2.10", "3", "on", '""', "[json]", "{a: 1}", "2024-01-01"],
     "list": ["csv", "3", "no", "[]", "[nonsense]", "[no]", "[csv, csv]", "[[csv]]", "[~]", "{csv: csv}"],
     "path": ["3", "no", '""', "relative/path", "./x", '"~/x"', '"/with\\0nul"', "[/x]", "{a: 1}"],
+    "texts": ["csv", "3", "no", '""', '[""]', '[" "]', "[3]", "[no]", "[[csv]]", "[~]", "{csv: csv}"],
     "text": ["3", "1.10", "no", '""', "[x]", "{a: 1}", "!secret x"],
 }  # fmt: skip
 

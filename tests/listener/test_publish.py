@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from datastore_dumper.choice import Choice, Selection
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, LeaseLostError, TableChangedError
 from datastore_dumper.export import TableState, hold_snapshot
@@ -45,8 +46,9 @@ class Stage:
     def publish(self, lease: Lease, state: TableState, file: NewFile) -> None:
         ((installation,),) = self.all("SELECT id FROM datastore_dumper.installation")
         publish(
-            self.connection, lease, state, [file], (), installation=installation, retain_seconds=100, duration_seconds=1
-        )
+            self.connection, lease, state, [file], (), choice=Choice("always", formats=(file.format,)),
+            installation=installation, retain_seconds=100, duration_seconds=1,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_what_was_exported_for_another_storage_is_not_published(stage: Stage) ->
         stage.all(f"UPDATE datastore_dumper.installation {change} RETURNING id")
         with pytest.raises(ExportError, match="not this database's any more"):
             publish(
-                stage.connection, lease, state, [new_file("t/1")],
+                stage.connection, lease, state, [new_file("t/1")], choice=Choice("always", formats=("csv",)),
                 installation=installation, retain_seconds=100, duration_seconds=1,
             )  # fmt: skip
     assert stage.all("SELECT FROM datastore_dumper.dump_status") == []
@@ -166,7 +168,7 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
     state = stage.state()
     announce(stage.connection, "t/1")
     stage.writer.execute("DROP TABLE t")
-    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
     with pytest.raises(LeaseLostError):
         stage.publish(lease, state, new_file("t/1"))
     assert published_files(stage.connection, "t") == {}
@@ -232,7 +234,7 @@ def test_an_unchanged_object_that_was_retired_meanwhile_is_not_published(stage: 
     announce(stage.connection, "t/1")
     stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
     lease = stage.claim(leases)
-    reconcile(stage.connection, compats={"tsv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("tsv",)), compats={"tsv": "2.12"}, retain_seconds=0)
     with pytest.raises(ExportError, match="was retired before it was published"):
         stage.publish(lease, stage.state(), new_file("t/1", announced=False))
     assert published_files(stage.connection, "t") == {}
@@ -248,5 +250,5 @@ def test_changes_of_a_table_with_a_file_outlive_a_moment_in_another_place(stage:
     stage.writer.execute("ALTER TABLE _t RENAME TO t")
     assert stage.all("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')") == [(False,)]
     stage.writer.execute("DROP TABLE t")
-    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
     assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from datastore_dumper import failpoints, segments
+from datastore_dumper.choice import Selection
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.due import IMMEDIATELY, agenda
 from datastore_dumper.errors import DumperError
@@ -149,6 +150,7 @@ class SteppedDaemon:
         self._mortal = Mortal(storage)
         self.leases = Leases(name, LEASE_SECONDS)
         settings = WorkSettings(
+            selection=Selection(FORMATS),
             formats=tuple(file_format(each) for each in FORMATS),
             compat=COMPAT,
             ckan_read_role=None,
@@ -178,7 +180,9 @@ class SteppedDaemon:
         self._do(lambda: self._worker.dump(relid), halt_at)
 
     def reconcile(self, halt_at: str = "") -> None:
-        self._do(lambda: reconcile(self._connection, compats=self.compats, retain_seconds=0), halt_at)
+        self._do(
+            lambda: reconcile(self._connection, Selection(FORMATS), compats=self.compats, retain_seconds=0), halt_at
+        )
 
     def collect(self, halt_at: str = "") -> None:
         self._do(lambda: collect_garbage(self._connection, self._mortal), halt_at)

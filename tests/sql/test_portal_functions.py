@@ -74,7 +74,7 @@ def test_a_published_resource(writer, database: ScratchDatabase) -> None:
     assert [file["format"] for file in files] == ["csv", "csv-bom"]
     assert {(file["rows"], file["fresh"], file["error"]) for file in files} == {(20, True, None)}
     assert files[1]["bytes"] == files[0]["bytes"] + 3
-    assert {name: value for name, value in found.items() if value} == {}
+    assert {name: value for name, value in found.items() if value} == {"choice": "always"}
 
 
 def test_a_changed_one(writer, database: ScratchDatabase) -> None:
@@ -176,6 +176,7 @@ def test_pages_and_totals(writer, database: ScratchDatabase) -> None:
         "waiting": 1,
         "exporting": 0,
         "failing": 0,
+        "unkept": 0,
         "files": 6,
         "bytes": bytes_in_all,
         "found": 1,

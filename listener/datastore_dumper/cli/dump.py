@@ -10,7 +10,7 @@ import click
 from rich.progress import TaskID
 
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, shown_bytes
+from datastore_dumper.cli.show import bars, counted, shown_bytes
 from datastore_dumper.config import Config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.daemon import Daemon
@@ -83,7 +83,9 @@ def _line(outcome: Outcome, now: TableStatus | None) -> str:
     files = ", ".join(f"{file.format} ({shown_bytes(file.bytes)})" for file in now.files)
     rows = max((file.rows for file in now.files), default=0)
     failures = "".join(f"; not as {name}: {error}" for name, error in now.failures.items())
-    return mask_text(f"{now.resource_id}: {rows:,} rows: {files or 'no files'}{failures}")
+    if now.state == "unkept":
+        return mask_text(f"{now.resource_id}: no files are kept: {now.choice_detail}")
+    return mask_text(f"{now.resource_id}: {counted(rows, 'row')}: {files or 'no files'}{failures}")
 
 
 def _report(outcome: Outcome, now: TableStatus | None) -> dict[str, object]:
@@ -93,4 +95,5 @@ def _report(outcome: Outcome, now: TableStatus | None) -> dict[str, object]:
         "rows": max((file.rows for file in now.files), default=None) if now is not None else None,
         "files": {file.format: file.bytes for file in now.files} if now is not None else {},
         "failures": now.failures if now is not None else {},
+        "unkept": now.choice_detail if now is not None and now.state == "unkept" else None,
     }

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from datastore_dumper.cli.options import config_option, database_of, output_console, read_config
-from datastore_dumper.cli.status_view import details, listing, summary, watched
+from datastore_dumper.cli.status_view import QUIET, details, listing, summary, watched
 from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.due import Debounce
@@ -33,7 +33,7 @@ _QUERY_SECONDS = 60
 @click.command()
 @config_option
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="List the fresh tables, too.")
+@click.option("--all", "everything", is_flag=True, help="List the tables that are fresh or not kept, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object to a line.")
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
 @click.option(
@@ -102,7 +102,7 @@ def _print(console: Console, found: Overview, *, in_detail: bool, everything: bo
         console.print(details(found), soft_wrap=not console.is_terminal)
         return
     console.print(summary(found))
-    tables = found.in_states(STATES if everything else [state for state in STATES if state != "fresh"])
+    tables = found.in_states(STATES if everything else [state for state in STATES if state not in QUIET])
     if tables:
         console.print(listing(found, tables, width=console.width, most=None if everything else _MOST_LINES))
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from datastore_dumper.cli.show import shown_bytes, shown_seconds, shown_span, shown_time
+from datastore_dumper.cli.show import counted, shown_bytes, shown_seconds, shown_span, shown_time
 from datastore_dumper.logs import mask_text
 from datastore_dumper.status import STATES, Overview, State, TableStatus
 
@@ -21,7 +21,10 @@ _STYLES: dict[State, str] = {
     "waiting": "yellow",
     "stale": "magenta",
     "fresh": "green",
+    "unkept": "dim",
 }
+QUIET: tuple[State, ...] = ("fresh", "unkept")
+"""Nothing is to be done about these."""
 _BAR_WIDTH = 12
 _WIDE = 118  # columns of a terminal from which rows and bytes have room beside what happens
 _ID_WIDTH = 36  # of a UUID
@@ -33,7 +36,7 @@ _LEAST_WIDTH = 10
 
 def summary(overview: Overview) -> Text:
     """How many tables are in each state."""
-    text = Text(f"{len(overview.tables):,} tables", style="bold")
+    text = Text(counted(len(overview.tables), "table"), style="bold")
     for state, count in overview.counts().items():
         if count:
             text.append(f"   {count:,} {state}", style=f"not bold {_STYLES[state]}")
@@ -87,6 +90,8 @@ def _what(table: TableStatus, now: datetime) -> RenderableType:
     """What happens with the table, or what keeps it."""
     if table.export is not None:
         return progress(table, now)
+    if table.state == "unkept":
+        return Text(f"no files are kept: {table.choice_detail}", style="dim")
     if table.state == "failing":
         again = "" if table.due_at is None else f" (again in {shown_span(table.due_at - now)})"
         times = "once" if table.attempts == 1 else f"{table.attempts} times"
@@ -152,9 +157,15 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     facts: list[RenderableType] = []
     if table.export is not None:
         facts += [Text(f"  exported by {table.export.owner}"), progress(table, now)]
+    if table.choice_detail is not None:
+        facts.append(Text(f"  no files are kept: {table.choice_detail}"))
+    if table.asked_at is not None and table.choice in ("on_demand", "not_asked"):
+        facts.append(Text(f"  last asked for by a visitor at {shown_time(table.asked_at)}, to the hour"))
     if table.pending_since is not None:
         due = "" if table.due_at is None else f", due {shown_time(table.due_at)}"
-        facts.append(Text(f"  changed since {shown_time(table.pending_since)} ({table.changes:,} change rows){due}"))
+        facts.append(
+            Text(f"  changed since {shown_time(table.pending_since)} ({counted(table.changes, 'change row')}){due}")
+        )
     if table.requested_at is not None:
         facts.append(Text(f"  asked for at {shown_time(table.requested_at)}"))
     if table.error is not None:
@@ -163,8 +174,8 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
 
 
 def watched(overview: Overview, width: int, height: int, note: str) -> RenderableType:
-    """What `--watch` shows: what is not fresh, then what was published last, as much as there is room for."""
-    busy = overview.in_states([state for state in STATES if state != "fresh"])
+    """What `--watch` shows: what is not fresh, what was published last, and what is not kept, as much as there is room for."""
+    busy = overview.in_states([state for state in STATES if state not in QUIET])
     fresh = sorted(
         (table for table in overview.tables if table.state == "fresh" and table.published_at is not None),
         key=lambda table: table.published_at or datetime.min,
@@ -172,7 +183,7 @@ def watched(overview: Overview, width: int, height: int, note: str) -> Renderabl
     )
     room = max(height - 5, 3)
     parts: list[RenderableType] = [summary(overview), Text("")]
-    tables = [*busy, *fresh]
+    tables = [*busy, *fresh, *overview.in_states(["unkept"])]
     if tables:
         parts.append(listing(overview, tables, width=width, most=room, one_line=True))
     return Group(*parts, Text(note, style="dim"))

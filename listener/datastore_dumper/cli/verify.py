@@ -13,7 +13,7 @@ import click
 
 from datastore_dumper.cli.dump import dump_now
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, shown_bytes
+from datastore_dumper.cli.show import bars, counted, shown_bytes
 from datastore_dumper.config import Config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.database import database_errors
@@ -134,7 +134,7 @@ def _summary(verdicts: list[Verdict]) -> str:
     counts = Counter(verdict.finding for verdict in verdicts)
     found = ", ".join(f"{counts[finding]} {word.lower()}" for finding, word in _WORDS.items() if counts[finding])
     size = shown_bytes(sum(verdict.bytes for verdict in verdicts if verdict.finding != "changed"))
-    return f"{len(verdicts)} files: {found} ({size} compared)." if verdicts else "There are no files."
+    return f"{counted(len(verdicts), 'file')}: {found} ({size} compared)." if verdicts else "There are no files."
 
 
 def _json(verdicts: list[Verdict], repaired: list[dict[str, object]]) -> str:

@@ -7,6 +7,7 @@ fail while they differ from the model.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from pathlib import Path as FilePath
@@ -14,6 +15,7 @@ from pathlib import Path as FilePath
 from datastore_dumper.config.fields import Path, SectionInfo, Setting, outline, sections
 
 _WIDTH = 100
+_PLAIN = re.compile(r"[a-z][a-z0-9.-]*")  # words of a list that YAML takes for text without quotes
 # The section that the example's storage.type asks for: live in the example, though other types do without it.
 _EXAMPLE_STORAGE = ("storage", "disk")
 _HEADER = """\
@@ -54,7 +56,7 @@ docs/reference/configuration.md`.
 
 def _yaml(value: object) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(map(str, value))}]"
+        return f"[{', '.join(item if _PLAIN.fullmatch(item) else json.dumps(item) for item in value)}]"
     # JSON's scalars are YAML's. Always quoting text shows which settings want it.
     return json.dumps(value)
 

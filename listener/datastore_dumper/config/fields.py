@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from datastore_dumper.config.model import Config
 
 VARIABLE_PREFIX = "DATASTORE_DUMPER_"
-_UNITS = ("seconds", "bytes")
+_UNITS = ("seconds", "bytes", "rows", "days")
 
 Path = tuple[str, ...]
 """Where a setting or section is in the model: `("storage", "s3", "bucket")`."""
-Kind = Literal["boolean", "choice", "integer", "list", "number", "path", "text"]
+Kind = Literal["boolean", "choice", "integer", "list", "number", "path", "text", "texts"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Setting:
             "list": f"a list of at least one of {', '.join(self.choices)}",
             "path": "a path",
             "text": "text that is not empty",
+            "texts": "a list of text",
         }[self.kind]
 
 
@@ -113,7 +114,8 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...]]:
     if get_origin(annotation) is Literal:
         return "choice", get_args(annotation)
     if get_origin(annotation) is tuple:
-        return "list", get_args(_without_none(get_args(annotation)[0]))
+        choices = get_args(_without_none(get_args(annotation)[0]))
+        return "list" if choices else "texts", choices
     kinds: dict[object, Kind] = {
         bool: "boolean",
         int: "integer",

@@ -77,7 +77,11 @@ def _validate(values: Mapping[Path, Given], origins: Mapping[Path, str]) -> Conf
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
     # One problem for each setting: a list with two wrong items is one wrong setting.
-    raise_problems(list({_explain(detail, values, origins): None for detail in details}))
+    by_setting: dict[Path, Problem] = {}
+    for detail in details:
+        path = _path(detail)
+        by_setting.setdefault(path, _explain(settings()[path], detail, values, origins))
+    raise_problems(list(by_setting.values()))
     raise AssertionError("a ValidationError without errors")
 
 
@@ -97,14 +101,21 @@ def _nest(values: Mapping[Path, Given]) -> dict[str, Any]:
     return tree
 
 
-def _explain(detail: ErrorDetails, values: Mapping[Path, Given], origins: Mapping[Path, str]) -> Problem:
-    """What the model refuses, in words of ours: its own messages speak of Python and may quote the value."""
+def _path(detail: ErrorDetails) -> Path:
+    """Of the setting that the model refuses."""
     context = detail.get("ctx", {})
     location = tuple(str(part) for part in detail["loc"])
     path = (*location, context["key"]) if detail["type"] == "setting" and context["key"] else location
     while path not in settings():
         path = path[:-1]
-    setting = settings()[path]
+    return path
+
+
+def _explain(
+    setting: Setting, detail: ErrorDetails, values: Mapping[Path, Given], origins: Mapping[Path, str]
+) -> Problem:
+    """What the model refuses, in words of ours: its own messages speak of Python and may quote the value."""
+    context, path = detail.get("ctx", {}), setting.path
     given = values.get(path)
     nearest = next(path[:depth] for depth in range(len(path) - 1, -1, -1) if path[:depth] in origins)
     origin = given.origin if given else origins[nearest]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     FormatName = str
 else:
     FormatName = Literal[file_format_names()]  # whatever formats are installed
+Pattern = Annotated[str, AfterValidator(rules.pattern)]
+FormatRule = Annotated[str, AfterValidator(rules.format_rule)]
 FormatNames = Annotated[tuple[FormatName, ...], AfterValidator(rules.unique), AfterValidator(rules.loadable_formats)]
 
 
@@ -221,6 +223,56 @@ class ExportConfig(Section):
         return self
 
 
+class TablesConfig(Section):
+    """Which tables get files. Patterns are of resource ids, in which * stands for any characters and ? for one."""
+
+    policy: Literal["always", "on_demand"] = Field(
+        default="always",
+        description=(
+            "With always, every table that is chosen below gets files. With on_demand, those that somebody asks CKAN for; "
+            "the first to ask gets CKAN's own dump."
+        ),
+    )
+    unasked_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="With on_demand: after so many days in which nobody asked for a table, its files are removed.",
+    )
+    include: Annotated[tuple[Pattern, ...], AfterValidator(rules.unique)] = Field(
+        default=("*",), strict=False, min_length=1, description="Tables that one of these patterns fits get files."
+    )
+    exclude: Annotated[tuple[Pattern, ...], AfterValidator(rules.unique)] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="But not those that one of these fits.",
+        examples=[("tmp-*", "????-test")],
+    )
+    min_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="The fewest rows that are worth a file. A table that has files keeps them down to half of that.",
+    )
+    min_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1024**4,
+        description="The least size in Postgres, indexes apart, that is worth a file. With files: half of that.",
+    )
+    formats: tuple[FormatRule, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description=(
+            "Formats of single tables: a pattern, =, formats with spaces between. The first pattern that fits counts, and "
+            "export.formats where none does."
+        ),
+        examples=[("stops-*=csv csv-bom parquet",)],
+    )
+
+
 class LeaseConfig(Section):
     """How several daemons share the work."""
 
@@ -362,6 +414,7 @@ class Config(Section):
     debounce: DebounceConfig = DebounceConfig()
     look: LookConfig = LookConfig()
     export: ExportConfig = ExportConfig()
+    tables: TablesConfig = TablesConfig()
     lease: LeaseConfig = LeaseConfig()
     storage: StorageConfig
     log: LogConfig = LogConfig()

@@ -32,6 +32,13 @@ LIVE = {
     "shutdown_timeout_seconds",
     "storage.grace_seconds",
     "storage.link_expiry_seconds",
+    "tables.exclude",
+    "tables.formats",
+    "tables.include",
+    "tables.min_bytes",
+    "tables.min_rows",
+    "tables.policy",
+    "tables.unasked_days",
 }
 
 

@@ -100,6 +100,25 @@ def unique(values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
+def pattern(pattern: str) -> str:
+    if not pattern or not pattern.isprintable() or pattern != pattern.strip():
+        raise wrong(f"must be patterns of resource ids, not {_cut(pattern)}", hint="Like stops-* or 2f6d9c1e-????-*.")
+    return pattern
+
+
+def format_rule(rule: str) -> str:
+    of, equals, formats = rule.rpartition("=")
+    names = formats.split()
+    if not equals or not names:
+        raise wrong(
+            f"must be rules like stops-*=csv parquet, not {_cut(rule)}",
+            hint="A pattern, =, formats with spaces between.",
+        )
+    pattern(of)
+    loadable_formats(unique(tuple(names)))
+    return rule
+
+
 def loadable_formats(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         try:

@@ -33,6 +33,6 @@ def from_text(setting: Setting, text: str) -> object:
         value = whole_number(text.strip())
     elif setting.kind == "number":
         value = number(text.strip())
-    elif setting.kind == "list":
+    elif setting.kind in ("list", "texts"):
         value = tuple(item.strip() for item in text.split(","))
     return text if value is None else value

@@ -143,7 +143,7 @@ def _read_section(section: Path, node: MappingNode, layer: Layer, problems: list
 
 
 def _read_value(setting: Setting, node: Node, problems: list[Problem], origin: Origin) -> Given | None:
-    many = isinstance(node, SequenceNode) and setting.kind == "list"
+    many = isinstance(node, SequenceNode) and setting.kind in ("list", "texts")
     scalars: list[ScalarNode] = []
     for part in node.value if many else [node]:
         if not isinstance(part, ScalarNode):

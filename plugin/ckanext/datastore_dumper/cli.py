@@ -10,6 +10,7 @@ import ckan.plugins.toolkit as tk
 import click
 
 from ckanext.datastore_dumper.checks import problems
+from ckanext.datastore_dumper.overview import STATES
 
 __all__ = ["datastore_dumper"]
 
@@ -27,7 +28,7 @@ def datastore_dumper() -> None:
 @datastore_dumper.command()
 @click.argument("resource_id", required=False)
 @click.option("-q", "search", default="", help="Part of the id or name of resources, or of their datasets.")
-@click.option("--state", help="Only those that are ready, waiting, exporting or failing.")
+@click.option("--state", help="Only those that are ready, waiting, exporting, failing or unkept.")
 @click.option("--json", "as_json", is_flag=True, help="What the action returns, as JSON.")
 def status(resource_id: str | None, search: str, state: str | None, as_json: bool) -> None:
     """Show the dumps of one resource, or of all."""
@@ -90,6 +91,8 @@ def _one(found: dict[str, Any]) -> list[str]:
         lines.append(f"  asked for at {found['requested_at']} (UTC)")
     if found["progress"]:
         lines.append(f"  {found['progress']['rows']} of about {found['progress']['expected_rows']} rows")
+    if found["state"] == "unkept":
+        lines.append(f"  no files are kept: {found.get('choice_detail') or found['choice']}")
     if found.get("last_error"):
         lines.append(f"  error: {found['last_error']}")
     for file in found["formats"]:
@@ -106,10 +109,11 @@ def _all(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{each['resource_id']}  {each['state']:9}  {each['rows'] or 0:>12} rows  {each['bytes'] or 0:>15} bytes"
         f"  {','.join(each['formats'])}{'  ' + each['last_error'] if each['last_error'] else ''}"
+        f"{'  ' + each['choice_detail'] if each['state'] == 'unkept' else ''}"
         for each in found["results"]
     ]
     counts = found["totals"]
-    states = ", ".join(f"{name} {counts[name]}" for name in ("ready", "waiting", "exporting", "failing"))
+    states = ", ".join(f"{name} {counts[name]}" for name in STATES)
     lines.append(
         f"resources {counts['resources']}: {states}; files {counts['files']}, {counts['bytes']} bytes; "
         f"daemons connected: {found['daemons']}"

@@ -46,4 +46,5 @@ def datastore_dumper_states() -> dict[str, str]:
         "exporting": tk._("Being made"),
         "waiting": tk._("Out of date"),
         "ready": tk._("Ready"),
+        "unkept": tk._("Not kept"),
     }

@@ -15,24 +15,42 @@ from ckanext.datastore.backend.postgres import get_write_engine
 
 from ckanext.datastore_dumper.lookup import rows
 
-READY, WAITING, EXPORTING, FAILING = STATES = ("ready", "waiting", "exporting", "failing")
-"""Files show the table as it is; they do not, or there are none; they are being made; the last attempt failed."""
+READY, WAITING, EXPORTING, FAILING, UNKEPT = STATES = ("ready", "waiting", "exporting", "failing", "unkept")
+"""Files show the table as it is; they do not, or there are none; they are being made; the last attempt failed; the daemon
+is configured to keep none of this table now."""
+
+NO_FILES = ("excluded", "too_small", "not_asked")
+"""What may be decided of a table that gets no files."""
 
 SORTS = ("resource_id", "state", "rows", "bytes", "generated_at", "pending_since", "pending_changes")
 """What the resources can be sorted by."""
 
 _STATUS = sa.text(
     "SELECT pending_since, pending_changes, requested_at, exporting_since, exported_rows, expected_rows, attempts,"
-    " retry_at, last_error, files::text AS files FROM datastore_dumper.status(:resource_id)"
+    " retry_at, last_error, choice, choice_detail, asked_at, files::text AS files FROM datastore_dumper.status(:resource_id)"
 )
 _LIST = sa.text(
     "SELECT resource_id, state, formats, failed_formats, rows, bytes, generated_at, pending_since, pending_changes,"
-    " requested_at, exporting_since, exported_rows, expected_rows, attempts, retry_at, last_error,"
-    " totals::text AS totals"
+    " requested_at, exporting_since, exported_rows, expected_rows, attempts, retry_at, last_error, choice,"
+    " choice_detail, asked_at, totals::text AS totals"
     " FROM datastore_dumper.list(:search, :also_ids, :state, :sort, :is_descending, :most, :skipped)"
 )
 _REQUEST = sa.text("SELECT datastore_dumper.request(:resource_id, :is_full) AS requested_at")
+_CHOICE = sa.text("SELECT choice, detail, formats, is_worth_asking FROM datastore_dumper.choice(:resource_id)")
+_ASK = sa.text("SELECT datastore_dumper.ask(:resource_id) AS noted")
 _DAEMONS = sa.text("SELECT datastore_dumper.daemons() AS daemons")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the daemon keeps files of a table."""
+
+    choice: str | None
+    """None: not decided yet."""
+    detail: str | None
+    formats: tuple[str, ...]
+    is_worth_asking: bool
+    """Whether `ask` has anything to note."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,12 @@ class Work:
     attempts: int
     retry_at: datetime | None
     last_error: str | None
+    choice: str | None
+    """Whether files are kept: ``always`` or ``on_demand``; ``excluded``, ``too_small`` or ``not_asked``: there are none."""
+    choice_detail: str | None
+    """Why there are none, in the daemon's words."""
+    asked_at: datetime | None
+    """When a visitor last asked for a file, to the hour; only with ``on_demand``."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +104,8 @@ class ResourceStatus(Work):
         published = [file for file in self.files if file.error is None]
         if self.exporting_since is not None:
             return EXPORTING
+        if self.choice in NO_FILES and self.requested_at is None and self.last_error is None:
+            return UNKEPT
         if self.last_error is not None or (self.files and not published):
             return FAILING
         if self.requested_at is not None or not published or not all(file.fresh for file in published):
@@ -110,6 +136,7 @@ class Totals:
     waiting: int
     exporting: int
     failing: int
+    unkept: int
     files: int
     bytes: int
     found: int
@@ -152,6 +179,19 @@ def request_export(resource_id: str, *, is_full: bool) -> datetime | None:
     (row,) = rows(_REQUEST, get_write_engine, resource_id=resource_id, is_full=is_full)
     requested_at: datetime | None = row["requested_at"]
     return requested_at
+
+
+def choice(resource_id: str) -> Choice | None:
+    """What was decided for the table; None: nobody looks after it. Raises as the others."""
+    for row in rows(_CHOICE, resource_id=resource_id):
+        return Choice(row["choice"], row["detail"], tuple(row["formats"] or ()), row["is_worth_asking"])
+    return None
+
+
+def ask(resource_id: str) -> bool:
+    """Say that somebody who may have the table asked for it: whether that was noted, or known. Raises as the others."""
+    (row,) = rows(_ASK, get_write_engine, resource_id=resource_id)
+    return bool(row["noted"])
 
 
 def daemon_count() -> int:

@@ -11,6 +11,7 @@ import ckan
 import ckan.plugins as p
 from ckanext.datastore.interfaces import IDatastore
 
+from ckanext.datastore_dumper.asking import Demand
 from ckanext.datastore_dumper.compat import compat_of
 from ckanext.datastore_dumper.settings import Settings, one_line, read
 from ckanext.datastore_dumper.watch import StorageWatch
@@ -37,6 +38,10 @@ class Portal:
         token_header = config.get("apitoken_header_name") or config.get("apikey_header_name")
         self.identity_headers: tuple[str, ...] = ("Cookie", "Authorization", *([token_header] if token_header else []))
         """The request headers that say who is asking. One may be there twice."""
+
+    @cached_property
+    def demand(self) -> Demand:
+        return Demand()
 
     @cached_property
     def settings(self) -> Settings:

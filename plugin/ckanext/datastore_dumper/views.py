@@ -23,6 +23,7 @@ from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.delivery import Handout, deliver
 from ckanext.datastore_dumper.filename import readable_filename
 from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file, seconds_behind
+from ckanext.datastore_dumper.overview import NO_FILES, choice
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.request import DumpRequest, NotAnswerable, parse
 from ckanext.datastore_dumper.signals import announce
@@ -76,6 +77,8 @@ def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal)
     resource_id = _authorized_id(name, portal)
     if isinstance(request, NotAnswerable):
         raise UnheededError(request.arguments)
+    if tk.request.method == "GET":  # whoever only looks whether a link works asks for nothing
+        portal.demand.note(resource_id, portal.explain)
     file = _equal_file(resource_id, request, portal)
     behind = None if file.fresh else _seconds_behind(resource_id, request, portal)
     headers = ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal))
@@ -123,12 +126,25 @@ def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> Publi
     if file is None:
         if request.extra and (error := failure(resource_id, request.format)):
             raise NeverReadyError(error)
+        if request.extra:
+            raise _why_not_ready(resource_id, request.format)
         raise NotReadyError("no file is published")
     objected = objection(file.compat, portal.compat, portal.settings.alterations)
     if objected:
         portal.warn_once(file.compat, "ready-made dumps are not handed out: %s", objected)
         raise NotReadyError("the file is not as this site sends it")
     return file
+
+
+def _why_not_ready(resource_id: str, format: str) -> LeftToCkanError:
+    """Why there is no file in a format that CKAN cannot make itself."""
+    decided = choice(resource_id)
+    if decided is not None and decided.choice not in (None, "not_asked"):
+        if decided.choice in NO_FILES:
+            return NeverReadyError(decided.detail or "it gets no files")
+        if format not in decided.formats:
+            return NeverReadyError("this site makes no such files of it")
+    return NotReadyError("no file is published")
 
 
 def _seconds_behind(resource_id: str, request: DumpRequest, portal: Portal) -> float:

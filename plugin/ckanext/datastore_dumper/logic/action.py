@@ -42,8 +42,14 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
     :param resource_id: id of the resource
     :type resource_id: string
     :param state: ``ready``: all files show the table as it is; ``waiting``: they do not, or there are none yet;
-        ``exporting``: they are being made; ``failing``: the last attempt failed; ``none``: this table gets no files
+        ``exporting``: they are being made; ``failing``: the last attempt failed; ``unkept``: the daemon is configured to
+        keep no files of this table now; ``none``: this table never gets files
     :type state: string
+    :param choice: ``always`` or ``on_demand`` where files are kept; ``excluded``, ``too_small`` or ``not_asked`` where they
+        are not (with ``not_asked``, the first request for a dump asks for them); None: not decided yet
+    :type choice: string
+    :param choice_detail: why no files are kept; only for those who may change the resource
+    :type choice_detail: string
     :param pending_since: when the oldest change was made that the files do not show (UTC), or None
     :type pending_since: string
     :param pending_changes: number of transactions that the files do not show
@@ -71,6 +77,7 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
         result: dict[str, Any] = {
             "resource_id": resource_id,
             "state": "none",
+            "choice": None,
             "pending_since": None,
             "pending_changes": 0,
             "requested_at": None,
@@ -90,9 +97,11 @@ def datastore_dump_status(context: dict[str, Any], data_dict: dict[str, Any]) ->
         }
     if may_change:
         result["last_error"] = status.last_error
+        result["choice_detail"] = status.choice_detail
     return {
         **result,
         "state": status.state,
+        "choice": status.choice,
         "pending_since": _utc(status.pending_since),
         "pending_changes": status.pending_changes,
         "requested_at": _utc(status.requested_at),
@@ -106,7 +115,7 @@ def datastore_dump_list(context: dict[str, Any], data_dict: dict[str, Any]) -> d
 
     :param q: part of the id or name of resources, or of the name or title of their datasets (optional)
     :type q: string
-    :param state: only those that are ``ready``, ``waiting``, ``exporting`` or ``failing`` (optional)
+    :param state: only those that are ``ready``, ``waiting``, ``exporting``, ``failing`` or ``unkept`` (optional)
     :type state: string
     :param sort: ``resource_id`` (default), ``state``, ``rows``, ``bytes``, ``generated_at``, ``pending_since`` or
         ``pending_changes``, and ``asc`` or ``desc`` after it
@@ -124,10 +133,11 @@ def datastore_dump_list(context: dict[str, Any], data_dict: dict[str, Any]) -> d
     :param results: one dictionary for each: ``resource_id``, ``resource_name``, ``package_id``, ``package_title`` (None
         where CKAN has no such resource), ``state``, ``formats``, ``failed_formats``, ``rows``, ``bytes`` of all files
         together, ``generated_at``, ``pending_since``, ``pending_changes``, ``requested_at``, ``exporting_since``,
-        ``exported_rows``, ``expected_rows``, ``attempts``, ``retry_at``, ``last_error``
+        ``exported_rows``, ``expected_rows``, ``attempts``, ``retry_at``, ``last_error``, ``choice`` and ``choice_detail`` as
+        in ``datastore_dump_status``, ``asked_at`` (when somebody last asked for a file that is kept on demand, to the hour)
     :type results: list of dictionaries
-    :param totals: over all resources: ``resources``, how many of them are ``ready``, ``waiting``, ``exporting`` and
-        ``failing``, ``files`` and ``bytes``
+    :param totals: over all resources: ``resources``, how many of them are ``ready``, ``waiting``, ``exporting``,
+        ``failing`` and ``unkept``, ``files`` and ``bytes``
     :type totals: dictionary
     :param daemons: how many daemons are connected to the DataStore database now
     :type daemons: int
@@ -190,7 +200,9 @@ def datastore_dump_request(context: dict[str, Any], data_dict: dict[str, Any]) -
     resource_id = _real_id(data["resource_id"])
     tk.check_access("datastore_dump_request", context, {"resource_id": resource_id})
     with _told(resource_id):
-        requested_at = overview.request_export(resource_id, is_full=data["force"])
+        chosen = overview.choice(resource_id)
+        never = chosen is not None and chosen.choice == "excluded"
+        requested_at = None if never else overview.request_export(resource_id, is_full=data["force"])
     if requested_at is None:
         raise tk.ValidationError({"resource_id": [tk._("This table gets no ready-made dumps")]})
     return {"resource_id": resource_id, "requested_at": _utc(requested_at), "force": data["force"]}
