@@ -125,12 +125,12 @@ def choose(selection: Selection, facts: Facts, now: datetime) -> Choice:
     if selection.on_demand and not _is_asked_for(selection, facts, now):
         return Choice("not_asked", _unasked(selection, facts))
     for name, size, least in (
-        ("rows", facts.size.rows, selection.min_rows),
-        ("bytes", facts.size.bytes, selection.min_bytes),
+        ("row", facts.size.rows, selection.min_rows),
+        ("byte", facts.size.bytes, selection.min_bytes),
     ):
         # A table that hovers about the least size must not get its files and lose them again and again.
         if size is not None and size < (-(-least // 2) if facts.has_files else least):
-            return Choice("too_small", f"{size} {name}: tables.min_{name} is {least}")
+            return Choice("too_small", f"{size} {name}{'' if size == 1 else 's'}: tables.min_{name}s is {least}")
     return Choice("on_demand" if selection.on_demand else "always", formats=selection.wanted_formats(facts.resource_id))
 
 

@@ -140,6 +140,7 @@ def test_the_page_lists_all(sysadmin: Browser, dumps: DumpsPortal) -> None:
         "Being made 1",
         "Out of date 1",
         "Ready 3",
+        "Not kept 0",
     ]
     rows = sysadmin.texts(ROWS)
     assert len(rows) == 6

@@ -28,7 +28,7 @@ def test_without_a_daemon(dumper: Dumper, writer: psycopg.Connection) -> None:
     writer.execute("INSERT INTO t (a) VALUES ('x')")
     done = command(dumper.write_config(debounce=PATIENT), "dump", "t")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "t: 1 rows: csv (11 B), csv-bom (14 B)\n"
+    assert done.stdout == "t: 1 row: csv (11 B), csv-bom (14 B)\n"
     assert dumper.file("t") == b"_id,a\r\n1,x\n"
     with dumper.database.connect() as admin:
         assert admin.execute("SELECT DISTINCT resource_id FROM datastore_dumper.dump_status").fetchall() == [("t",)]
@@ -48,6 +48,7 @@ def test_several_as_json(dumper: Dumper, writer: psycopg.Connection) -> None:
         "rows": 0,
         "files": {"csv": 7, "csv-bom": 10},
         "failures": {},
+        "unkept": None,
     }
 
 

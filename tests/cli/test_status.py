@@ -65,7 +65,15 @@ def test_each_state_as_it_comes_about(dumper: Dumper, writer: psycopg.Connection
     assert look(dumper, debounce={"quiet_seconds": 0, "max_delay_seconds": 0})["counts"]["due"] == 1
     assert dumper.once() == 0
     report = look(dumper)
-    assert report["counts"] == {"exporting": 0, "failing": 0, "due": 0, "waiting": 0, "stale": 0, "fresh": 1}
+    assert report["counts"] == {
+        "exporting": 0,
+        "failing": 0,
+        "due": 0,
+        "waiting": 0,
+        "stale": 0,
+        "fresh": 1,
+        "unkept": 0,
+    }
     table = report["tables"]["t"]
     assert [(each["format"], each["rows"], each["fresh"]) for each in table["files"]] == [
         ("csv", 1, True),
@@ -137,7 +145,7 @@ def test_text(dumper: Dumper, writer: psycopg.Connection) -> None:
     assert "other" in command(config, "status", "--all").stdout
     detail = command(config, "status", "t").stdout
     assert "csv-bom" in detail
-    assert "(1 change rows)" in detail
+    assert "(1 change row)" in detail
 
 
 def table_status(**known: Any) -> TableStatus:
@@ -262,3 +270,19 @@ def test_bytes(count: int, shown: str) -> None:
 )
 def test_seconds(seconds: float, shown: str) -> None:
     assert shown_seconds(seconds) == shown
+
+
+def test_tables_that_get_no_files(dumper: Dumper, writer: psycopg.Connection) -> None:
+    tables = {"min_rows": 5}
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
+    assert dumper.once(tables=tables) == 0
+    report = look(dumper)
+    assert (report["counts"]["unkept"], report["counts"]["stale"], report["counts"]["failing"]) == (1, 0, 0)
+    table = report["tables"]["t"]
+    assert (table["choice"], table["choice_detail"]) == ("too_small", "1 row: tables.min_rows is 5")
+    path = dumper.write_config(tables=tables)
+    assert command(path, "status").stdout == "1 table   1 unkept\n"
+    assert "no files are kept: 1 row: tables.min_rows is 5" in command(path, "status", "--all").stdout
+    assert "no files are kept: 1 row: tables.min_rows is 5" in command(path, "status", "t").stdout
+    done = command(path, "dump", "t")
+    assert (done.returncode, done.stdout) == (0, "t: no files are kept: 1 row: tables.min_rows is 5\n")

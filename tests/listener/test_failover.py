@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from datastore_dumper.choice import Choice
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError
 from datastore_dumper.export import TableState, hold_snapshot
@@ -101,7 +102,16 @@ def exported(database: ScratchDatabase, connection: Connection) -> Iterator[tupl
 
 def put_out(connection: Connection, lease: Lease, state: TableState, file: NewFile) -> None:
     (installation,) = connection.execute("SELECT id FROM datastore_dumper.installation").fetchone() or (None,)
-    publish(connection, lease, state, [file], installation=installation, retain_seconds=1, duration_seconds=1)
+    publish(
+        connection,
+        lease,
+        state,
+        [file],
+        choice=Choice("always", formats=("csv",)),
+        installation=installation,
+        retain_seconds=1,
+        duration_seconds=1,
+    )
 
 
 def test_nothing_is_published_on_a_server_that_may_lack_what_was_read(

@@ -155,7 +155,7 @@ def test_a_daemon_takes_no_more_than_it_can_export(dumper: Dumper, writer, tmp_p
     for number in range(TABLES):
         create_table(writer, f"t{number}", {"a": "text"})
     pause = Pause(tmp_path, "after_claim")
-    with dumper.running(pause.env, export={"concurrency": 2}) as stuck:
+    with dumper.running(pause.env, export={"concurrency": 2}, lease={"ttl_seconds": 120}) as stuck:
         pause.wait()
         eventually(lambda: _leased(dumper) == 2)
         with dumper.running() as other:
