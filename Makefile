@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench lint lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench lint package lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -70,6 +70,14 @@ lint: .venv/dev.installed ## Check style and types
 	$(venv) -m ruff check
 	$(venv) -m ruff format --check
 	$(venv) -m mypy
+	$(dir $(venv))zizmor --offline --no-progress --quiet --pedantic .github
+
+package: .venv/dev.installed build/package/installed ## Build wheel and sdist into dist/, install them elsewhere and try them there
+	rm -rf dist
+	build/package/bin/python -m build --no-isolation
+	build/package/bin/python -m twine check --strict dist/*
+	build/package/bin/check-wheel-contents dist/*.whl
+	$(venv) -m pytest tests/package --artefacts dist $(PYTEST_ARGS)
 
 ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.10, 2.11 or 2.12)
 	$(venv) -m tests.support.ckan_env $(CKAN)
@@ -96,6 +104,7 @@ lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--
 			-o requirements/ckan-$$version.txt requirements/ckan-$$version.in || exit 1; \
 	done
 	build/lock/bin/uv pip compile $(compile) --no-deps -o requirements/ckan-redis.txt requirements/ckan-redis.in
+	build/lock/bin/uv pip compile $(compile) -c requirements/dev.txt -o requirements/package.txt requirements/package.in
 	rm -rf build/lock
 
 clean: ## Remove all that was made here, the cached CKAN too
@@ -106,6 +115,14 @@ check_python = @test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; se
 .venv/pyvenv.cfg:
 	$(call check_python)
 	"$(PYTHON)" -m venv .venv
+	@touch $@
+
+# What builds is locked, too: an environment of its own in place of the one that `build` would fill with the newest.
+build/package/installed: requirements/package.txt
+	$(call check_python)
+	rm -rf build/package
+	"$(PYTHON)" -m venv build/package
+	build/package/bin/python -m pip --disable-pip-version-check --quiet --no-input install --require-hashes -r $<
 	@touch $@
 
 # Both lists have the same versions, so one environment serves demo, tests and linters.

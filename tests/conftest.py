@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.ckan_env import DEFAULT_VERSION, VERSIONS
@@ -23,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=VERSIONS,
         help=f"the CKAN release of tests that need one ({DEFAULT_VERSION}), and all of its tests",
     )
+    parser.addoption("--artefacts", type=Path, help="a directory with the wheel and the sdist to install and try")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
