@@ -55,16 +55,7 @@ def stored(dumper: Dumper, request: pytest.FixtureRequest) -> Dumper:
     """The dumper with the storage that the parameter `storage` names."""
     if request.getfixturevalue("storage") == "s3":
         server = request.getfixturevalue("s3_server")
-        dumper.settings["storage"] = {
-            "type": "s3",
-            "s3": {
-                "endpoint": server.endpoint,
-                "secure": server.secure,
-                "bucket": request.getfixturevalue("s3_bucket"),
-                "access_key": server.access_key,
-                "secret_key": server.secret_key,
-            },
-        }
+        dumper.settings["storage"] = server.settings(request.getfixturevalue("s3_bucket"))
     return dumper
 
 

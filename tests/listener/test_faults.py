@@ -1,5 +1,5 @@
-"""What may happen around the daemon: the network to Postgres, full disks, clocks that jump. (What S3 may
-answer: tests/storage/, `make torture`.)"""
+"""What may happen around the daemon: the network to Postgres, full disks, clocks that jump. (What S3 may answer:
+test_s3_faults.)"""
 
 from __future__ import annotations
 

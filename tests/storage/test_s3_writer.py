@@ -209,6 +209,7 @@ def test_a_lost_answer_to_anything_else(s3_through: Through, faulty: Front, oper
     faulty.fail(operation, Lost())
     size = PART if operation == "put" else 2 * PART
     assert storage.write(KEY, [BytesPart(bytes(size))], HEADERS).length == size
+    assert uploads(storage) == []
 
 
 @pytest.mark.parametrize("operation", ["create", "part", "put", "head"])

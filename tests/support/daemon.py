@@ -149,17 +149,22 @@ class DaemonProcess:
 @pytest.fixture
 def dumper(database: ScratchDatabase, tmp_path: Path) -> Dumper:
     """The daemon for `database`, with files in a temporary directory."""
-    files = tmp_path / "files"
+    return dumper_for(database, tmp_path)
+
+
+def dumper_for(database: ScratchDatabase, directory: Path) -> Dumper:
+    """The daemon for a database, with all its files in a directory."""
+    files = directory / "files"
     files.mkdir()
     return Dumper(
         database,
-        tmp_path,
+        directory,
         {
             "database": {"dsn": database.dsn_for("dumper")},
             "roles": {"daemon": "dumper", "ckan_write": "ckan_write", "ckan_read": "ckan_read"},
             "debounce": {"quiet_seconds": 0.2, "max_delay_seconds": 10},
             "lease": {"ttl_seconds": 2},
-            "export": {"spool_directory": str(tmp_path), "retry_initial_seconds": 0.2},
+            "export": {"spool_directory": str(directory), "retry_initial_seconds": 0.2},
             "look": {"interval_seconds": 2, "reconcile_interval_seconds": 60},
             "storage": {"type": "disk", "disk": {"directory": str(files)}},
             "log": {"format": "json"},

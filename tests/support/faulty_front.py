@@ -52,7 +52,18 @@ class Truncated:
     """The request is carried out, and half of the answer's body arrives before the connection ends."""
 
 
-Reply = Answer | Lost | Truncated
+class HalfSent:
+    """Half of the request's body gets through before both connections end."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Nothing gets through or is answered until somebody thaws it; then it is."""
+
+    thawed: threading.Event = field(default_factory=threading.Event)
+
+
+Reply = Answer | Lost | Truncated | HalfSent | Frozen
 
 # Called for each request, in the server's threads: None passes it on.
 Fault = Callable[[Request], "Reply | None"]
@@ -91,6 +102,17 @@ class Front:
         self.fault = fault
 
 
+def send_half(target: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
+    upstream = http.client.HTTPConnection(target, timeout=60)
+    try:
+        upstream.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers.items():
+            upstream.putheader(name, value)
+        upstream.endheaders(body[: len(body) // 2])
+    finally:
+        upstream.close()
+
+
 @contextlib.contextmanager
 def front(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Front]:
     """A front before `target` (host:port, http); itself https with `tls`."""
@@ -106,6 +128,12 @@ def front(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Front]:
             body = self.rfile.read(int(headers.get("content-length", "0")))
             state.requests.append(request)
             answer = state.fault(request)
+            if isinstance(answer, Frozen):
+                answer.thawed.wait()
+            if isinstance(answer, HalfSent):
+                self.close_connection = True
+                send_half(state.target, self.command, self.path, body, headers)
+                return
             if isinstance(answer, Answer):
                 self.close_connection = answer.cut
                 self.answer(answer.status, {"Content-Type": answer.content_type, **answer.headers}, answer.body)

@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio import Minio
@@ -47,6 +48,33 @@ class S3Server:
 
     def client(self) -> Minio:
         return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region="us-east-1")
+
+    def settings(self, bucket: str, **others: Any) -> dict[str, Any]:
+        """The section `storage` of a configuration for a bucket."""
+        return {
+            "type": "s3",
+            "s3": {
+                "endpoint": self.endpoint,
+                "secure": self.secure,
+                "bucket": bucket,
+                "access_key": self.access_key,
+                "secret_key": self.secret_key,
+                **others,
+            },
+        }
+
+    @contextlib.contextmanager
+    def new_bucket(self) -> Iterator[str]:
+        """A bucket for the time of the block."""
+        client = self.client()
+        name = f"test-{secrets.token_hex(8)}"
+        client.make_bucket(name)
+        yield name
+        for upload in client._list_multipart_uploads(name).uploads:
+            client._abort_multipart_upload(name, upload.object_name, upload.upload_id)
+        for item in client.list_objects(name, recursive=True):
+            client.remove_object(name, item.object_name)
+        client.remove_bucket(name)
 
 
 @contextlib.contextmanager
@@ -74,15 +102,8 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_bucket(s3_server: S3Server) -> Iterator[str]:
-    client = s3_server.client()
-    name = f"test-{secrets.token_hex(8)}"
-    client.make_bucket(name)
-    yield name
-    for upload in client._list_multipart_uploads(name).uploads:
-        client._abort_multipart_upload(name, upload.object_name, upload.upload_id)
-    for item in client.list_objects(name, recursive=True):
-        client.remove_object(name, item.object_name)
-    client.remove_bucket(name)
+    with s3_server.new_bucket() as name:
+        yield name
 
 
 def _find_weed() -> str | None:

@@ -354,6 +354,12 @@ class S3Config(Section):
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         default="auto", description="Bucket in the path or in the host name. auto: virtual on AWS, path elsewhere."
     )
+    read_timeout_seconds: float = Field(
+        default=60,
+        ge=1,
+        le=3600,
+        description="How long the service may be silent before a request is given up, and made again three times.",
+    )
 
     @model_validator(mode="after")
     def _check_credentials(self) -> S3Config:

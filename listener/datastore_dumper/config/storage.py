@@ -26,4 +26,5 @@ def storage_settings(config: Config) -> DiskSettings | S3Settings:
         role=s3.role or "",
         ca_file=s3.ca_file,
         addressing_style=s3.addressing_style,
+        read_timeout_seconds=s3.read_timeout_seconds,
     )

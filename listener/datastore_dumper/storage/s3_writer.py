@@ -86,16 +86,27 @@ class _Writer:
 
     def _upload(self, planned: Iterator[UploadPart | CopyPart]) -> WrittenObject:
         upload_id = ""
+        created = 0
+
+        def create() -> str:
+            nonlocal created
+            created += 1
+            return self._client.create_upload(self._key, self._headers)
+
         try:
-            upload_id = _retried(lambda: self._client.create_upload(self._key, self._headers))
+            upload_id = _retried(create)
             etags = self._send_all(upload_id, planned)
             failpoint("before_complete")
             etag = self._complete(upload_id, etags)
             failpoint("after_complete")
-            return self._verified(etag)
+            written = self._verified(etag)
         except BaseException:
             self._discard(upload_id)
             raise
+        if created > 1:  # what was not answered may have begun an upload all the same
+            with contextlib.suppress(DumperError):
+                self._abort_uploads()
+        return written
 
     def _send_all(self, upload_id: str, planned: Iterator[UploadPart | CopyPart]) -> dict[int, str]:
         """The etags of the parts, by number."""
@@ -172,9 +183,12 @@ class _Writer:
                 with contextlib.suppress(UploadMissingError):
                     self._client.abort_upload(self._key, upload_id)
             self._client.delete(self._key)
-            for key, unfinished, _ in self._client.uploads(self._key):
-                if key == self._key:
-                    self._client.abort_upload(key, unfinished)
+            self._abort_uploads()
+
+    def _abort_uploads(self) -> None:
+        for key, unfinished, _ in self._client.uploads(self._key):
+            if key == self._key:
+                self._client.abort_upload(key, unfinished)
 
 
 def _pieces(part: Part) -> Iterator[Piece]:
