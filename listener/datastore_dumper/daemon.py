@@ -23,7 +23,7 @@ from datastore_dumper.config.reload import take_over
 from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
-from datastore_dumper.due import IMMEDIATELY, Pending, agenda, startable
+from datastore_dumper.due import IMMEDIATELY, Pace, Pending, agenda, startable
 from datastore_dumper.errors import ConfigError, PermissionDeniedError, StorageError, UnavailableError
 from datastore_dumper.failpoints import arm
 from datastore_dumper.garbage import collect_garbage, sweep
@@ -77,6 +77,7 @@ class Daemon:
         self._settings = work_settings(config)
         self._ownership = Ownership(storage, self._settings.retain_seconds)
         self._debounce = debounce_of(config)
+        self._pace = Pace(config.export.first_dumps_per_minute)
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
         self._supervisor = Supervisor()
         self._abandon = threading.Event()  # running exports shall break off
@@ -202,8 +203,13 @@ class Daemon:
             self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
             self._housekeeping_due.set()
         running = {relid: pending for relid, (pending, _) in list(self._running.items())}
-        for each in startable(todo.due, running, self._config.export.concurrency):
+        allowed = self._pace.allowance(time.monotonic())
+        started = startable(todo.due, running, self._config.export.concurrency, allowed)
+        self._pace.take(sum(not each.has_files for each in started))
+        for each in started:
             self._submit(pool, each, spool)
+        if allowed == 0 and any(not each.has_files for each in todo.due):
+            interval = min(interval, self._pace.seconds_to_next())
         return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
 
     def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path) -> None:
@@ -313,6 +319,7 @@ class Daemon:
             log.error("config_refused", error=str(error))  # noqa: TRY400 - the message says all
             return
         self._config, self._settings, self._debounce = taken, work_settings(taken), debounce_of(taken)
+        self._pace = Pace(taken.export.first_dumps_per_minute)
         configure_logging(taken.log.format, taken.log.level)
         log.info("config_reloaded", applied=applied, needs_restart=needs_restart)
         self._housekeeping_due.set()  # other formats are for the reconciler to see to

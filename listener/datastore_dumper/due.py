@@ -23,6 +23,8 @@ LARGE_BYTES = 64 * 1024 * 1024
 
 IMMEDIATELY = Debounce(0, 0)
 
+_ROUNDING = 1e-9  # of sums of fractions that should make one
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -44,6 +46,8 @@ class Pending:
     """Exports that failed in a row, or were left behind by a daemon that died."""
     exporting_since: datetime | None = None
     """When the export began that has the lease, or was left behind."""
+    has_files: bool = True
+    """False: there are none yet, and whoever asks gets CKAN's own dump as before."""
 
     @property
     def is_large(self) -> bool:
@@ -102,16 +106,52 @@ def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Age
     )
 
 
-def startable(due: Iterable[Pending], running: Mapping[int, Pending], concurrency: int) -> list[Pending]:
-    """Which of the due tables to start beside those that run. Large ones never take the last free place, so that small
-    ones need not wait for them."""
+class Pace:
+    """So many first dumps in a minute, not all of them at its start. Times are monotonic seconds."""
+
+    def __init__(self, per_minute: int | None) -> None:
+        """None: as many as come."""
+        self.per_minute = per_minute
+        self._saved = 1.0
+        self._at = float("-inf")
+
+    def allowance(self, now: float) -> int | None:
+        """How many may be started now; None: any number."""
+        if self.per_minute is None:
+            return None
+        per_second = self.per_minute / 60
+        if now > self._at:
+            self._saved = min(self._saved + (now - self._at) * per_second, max(per_second, 1.0))
+            self._at = now
+        return int(self._saved + _ROUNDING)
+
+    def take(self, count: int) -> None:
+        """So many are started."""
+        self._saved -= count
+
+    def seconds_to_next(self) -> float:
+        """After `allowance` said that none may be started."""
+        assert self.per_minute is not None, "else any may"
+        return max(1 - self._saved, 0) * 60 / self.per_minute
+
+
+def startable(
+    due: Iterable[Pending], running: Mapping[int, Pending], concurrency: int, first_dumps: int | None = None
+) -> list[Pending]:
+    """Which of the due tables to start beside those that run. Those without files come last, and not more than `first_dumps`
+    of them: what is published already goes stale, and they wait as before. Large ones never take the last free place, so
+    that small ones need not wait for them."""
     started = dict(running)
-    for each in due:
+    firsts = 0
+    for each in sorted(due, key=lambda each: not each.has_files):
+        if not each.has_files and firsts == first_dumps:
+            break
         large = sum(other.is_large for other in started.values())
         if len(started) >= concurrency:
             break
         if each.relid not in started and not (each.is_large and large >= max(concurrency - 1, 1)):
             started[each.relid] = each
+            firsts += not each.has_files
     return [each for relid, each in started.items() if relid not in running]
 
 

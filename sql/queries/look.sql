@@ -15,6 +15,7 @@ SELECT
     ) AS bytes,
     coalesce(r.attempts, 0) AS attempts,
     r.exporting_since,
+    EXISTS (SELECT FROM datastore_dumper.dump_status AS s WHERE s.relid = r.relid) AS has_files,
     clock_timestamp() AS now
 FROM (
     SELECT relid, min(changed_at) AS first_change_at, max(changed_at) AS last_change_at

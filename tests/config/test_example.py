@@ -77,5 +77,5 @@ def test_setting_is_described(setting: Setting) -> None:
 
 
 def test_units_are_in_the_names_of_numbers() -> None:
-    counts = {"export.concurrency", "export.workers"}  # of the daemon's own
+    counts = {"export.concurrency", "export.workers", "export.first_dumps_per_minute"}  # of the daemon's own
     assert {s.name for s in settings().values() if s.kind in ("integer", "number") and not s.unit} == counts

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore_dumper.due import LARGE_BYTES, Debounce, Pending, agenda, due_at, retry_delay_seconds, startable
+from datastore_dumper.due import LARGE_BYTES, Debounce, Pace, Pending, agenda, due_at, retry_delay_seconds, startable
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 seconds = st.floats(min_value=0, max_value=10_000, allow_nan=False)
@@ -28,6 +28,7 @@ def pendings(draw: st.DrawFn) -> Pending:
         retry_at=draw(maybe_times),
         requested_at=draw(maybe_times),
         bytes=draw(st.sampled_from([0, LARGE_BYTES, LARGE_BYTES + 1])),
+        has_files=draw(st.booleans()),
     )
 
 
@@ -85,6 +86,15 @@ def test_a_table_that_daemons_die_of_backs_off() -> None:
     assert due_at(replace(pending, attempts=5, requested_at=NOW), debounce) == NOW
 
 
+def test_who_asks_gets_one_attempt_at_a_table_that_daemons_die_of() -> None:
+    debounce = Debounce(0, 0, retry_initial_seconds=5, retry_max_seconds=60)
+    before = NOW - timedelta(hours=1)
+    died = Pending(1, "a", before, before, NOW, None, requested_at=before, attempts=2, exporting_since=before)
+    assert due_at(died, debounce) == NOW + timedelta(seconds=10)
+    asked_again = replace(died, requested_at=before + timedelta(seconds=1))
+    assert due_at(asked_again, debounce) == NOW
+
+
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_retries_grow_to_the_cap_and_are_jittered(attempts: int, jitter: float) -> None:
     delay = retry_delay_seconds(attempts, 5, 600, jitter)
@@ -103,3 +113,51 @@ def test_large_tables_leave_a_place_for_small_ones(due: list[Pending], busy: int
     assert sum(each.is_large for each in everything) <= max(concurrency - 1, 1, large_before)
     if len(everything) < concurrency:  # nobody waits without need
         assert all(each.is_large for each in due if each not in everything)
+
+
+@given(st.lists(pendings(), unique_by=lambda each: each.relid), st.integers(1, 6), st.none() | st.integers(0, 3))
+def test_first_dumps_come_last_and_not_more_than_allowed(
+    due: list[Pending], concurrency: int, allowed: int | None
+) -> None:
+    started = startable(due, {}, concurrency, allowed)
+    firsts = [each for each in started if not each.has_files]
+    assert allowed is None or len(firsts) <= allowed
+    assert [each.has_files for each in started] == sorted((each.has_files for each in started), reverse=True)
+    left = [each for each in due if each.has_files and not each.is_large and each not in started]
+    assert not (left and firsts)
+    without = [each for each in due if each.has_files]
+    assert [each for each in started if each.has_files] == startable(without, {}, concurrency)
+
+
+@given(st.integers(1, 600), st.lists(st.floats(0, 30), min_size=1, max_size=60))
+def test_the_pace_is_kept_over_any_time(per_minute: int, pauses: list[float]) -> None:
+    pace = Pace(per_minute)
+    now = started = 0.0
+    total = 0
+    for pause in pauses:
+        now += pause
+        allowed = pace.allowance(now)
+        assert allowed is not None
+        pace.take(allowed)
+        total += allowed
+        assert total <= (now - started) * per_minute / 60 + max(per_minute / 60, 1) + 1e-6
+        if not allowed:
+            assert pace.seconds_to_next() <= 60 / per_minute
+
+
+def test_waiting_as_told_is_waiting_enough() -> None:
+    pace = Pace(7)
+    now = 1000.0
+    for _ in range(100):
+        assert pace.allowance(now) == 1
+        pace.take(1)
+        assert pace.allowance(now) == 0
+        now += pace.seconds_to_next()
+    assert abs(now - 1000 - 100 * 60 / 7) < 0.001
+
+
+def test_no_pace() -> None:
+    pace = Pace(None)
+    assert pace.allowance(0) is None
+    pace.take(5)
+    assert pace.allowance(1) is None

@@ -219,3 +219,21 @@ def test_a_dump_that_is_asked_for_by_name(dumper: Dumper, writer) -> None:
         assert admin.execute(
             "SELECT count(*) FROM datastore_dumper.resource WHERE requested_at IS NOT NULL"
         ).fetchone() == (0,)
+
+
+def test_first_dumps_are_in_nobodys_way(dumper: Dumper, writer) -> None:
+    """One place, one first dump in a minute: what has files goes on, and the others wait."""
+    writer.execute('DROP TABLE "a-1", "b-100"')
+    assert dumper.once() == 0
+    for number in range(20):
+        create_table(writer, f"new-{number}", {"n": "int4"})
+    export = {"concurrency": 1, "first_dumps_per_minute": 1}
+    with dumper.running(export=export) as daemon:
+        daemon.wait_for("published", resource_id="new-0")
+        for rows in range(101, 104):
+            add(writer, "a-100", 1)
+            daemon.wait_for("published", resource_id="a-100", rows=rows)
+        assert len({event["resource_id"] for event in daemon.all("published")}) <= 4
+        dumper.write_config()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("published", resource_id="new-19")

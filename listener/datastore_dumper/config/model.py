@@ -189,6 +189,16 @@ class ExportConfig(Section):
         le=1024 * 1024 * 1024,
         description="About how long a segment is: what a change makes us read again, and what a table is locked for.",
     )
+    first_dumps_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description=(
+            "How many tables that have no files yet are exported in a minute by this daemon, at the most. They come after "
+            "those whose files went stale in any case. Not set: as many as there are places."
+        ),
+        examples=[60],
+    )
     workers: int = Field(
         default=2, ge=1, le=64, description="Processes that export segments of large tables, for all of them together."
     )

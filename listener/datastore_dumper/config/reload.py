@@ -17,6 +17,7 @@ LIVE = {
     "ckan.url",
     "debounce.max_delay_seconds",
     "debounce.quiet_seconds",
+    "export.first_dumps_per_minute",
     "export.formats",
     "export.header",
     "export.lock_timeout_seconds",
