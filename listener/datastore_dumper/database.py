@@ -29,6 +29,9 @@ _KEEPALIVE = {
 }
 
 _TRANSACTION_TIMEOUT_VERSION = 170000
+OLDEST_MAJOR = 14
+"""The oldest release of Postgres that works: triggers are replaced (CREATE OR REPLACE TRIGGER), waiters tell since when."""
+
 _SILENCE_SECONDS = 300
 """Longer than any statement of ours takes. COPY has a deadline of its own (`export`)."""
 
@@ -91,6 +94,16 @@ class Connection(psycopg.Connection[TupleRow]):
         except StopIteration as end:
             result: RV = end.value
             return result
+
+
+def require_release(connection: psycopg.Connection[TupleRow]) -> None:
+    """Raise `ConfigError` if this release of Postgres is too old for us."""
+    version = connection.info.server_version
+    if version < OLDEST_MAJOR * 10000:
+        raise ConfigError(
+            f"The server is PostgreSQL {version // 10000}, and {OLDEST_MAJOR} is the oldest that works",
+            hint="Upgrade it, or lead database.dsn to another server.",
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import errors, sql
 
-from datastore_dumper.database import Connection, Database, database_errors
+from datastore_dumper.database import Connection, Database, database_errors, require_release
 from datastore_dumper.errors import DumperError, PermissionDeniedError, UnavailableError
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.sqlfiles import query, read_sql, sql_directory
@@ -126,6 +126,7 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
     """
     notices: list[str] = []
     with _installer_errors(), database.connect("install") as connection:
+        require_release(connection)
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
@@ -169,6 +170,7 @@ def uninstall(database: Database) -> tuple[str, ...]:
 
 def require_installed(connection: Connection) -> None:
     """Raise `DumperError` unless the schema is there and as new as this program."""
+    require_release(connection)
     with database_errors():
         applied = {name for (name,) in connection.execute(query("applied_migrations")).fetchall()}
     wanted = set(migrations())

@@ -144,6 +144,7 @@ SELECT
         SELECT extract(epoch FROM clock_timestamp() - min(c.changed_at))::float8
         FROM datastore_dumper.change AS c
         JOIN datastore_dumper.resource AS r ON r.relid = c.relid
+        WHERE r.choice IS NULL OR r.choice NOT IN ('excluded', 'not_asked')
     ) AS oldest_seconds,
     (SELECT coalesce(array_agg(r.resource_id ORDER BY r.resource_id), '{}') FROM datastore_dumper.resource AS r WHERE r.attempts > 0) AS failing,
     (SELECT r.last_error FROM datastore_dumper.resource AS r WHERE r.attempts > 0 ORDER BY r.resource_id LIMIT 1) AS error;
@@ -151,6 +152,14 @@ SELECT
 -- name: check_standby
 SELECT
     pg_catalog.pg_is_in_recovery(),
-    pg_catalog.current_setting('hot_standby_feedback') = 'on',
-    CASE WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0
-        ELSE extract(epoch FROM clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8 END AS behind_seconds;
+    pg_catalog.current_setting('hot_standby_feedback') = 'on';
+
+-- name: check_position
+-- On the primary: how far a standby can be by now.
+SELECT pg_catalog.pg_current_wal_flush_lsn()::text;
+
+-- name: check_behind
+-- On the standby: how many bytes it has yet to replay up to there.
+SELECT
+    pg_catalog.pg_wal_lsn_diff(%(position)s::pg_lsn, coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0'))::bigint,
+    pg_catalog.pg_last_xact_replay_timestamp();

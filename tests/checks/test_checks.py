@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from datastore_dumper import checks
 from datastore_dumper.checks.about import ABOUT
-from datastore_dumper.checks.postgres import connections_of, skew
+from datastore_dumper.checks.postgres import NEWEST_MAJOR, connections_of, release, skew
 from datastore_dumper.checks.results import Result, exit_code, some, worst
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from datastore_dumper.sqlfiles import query, read_sql
@@ -222,6 +223,49 @@ def test_secrets_that_others_can_read(installed: Dumper, results: Results, tmp_p
     found = results()["config.secrets"]
     assert found.status == "warning"
     assert str(dsn) in found.mend
+
+
+def test_a_connection_string_without_a_password_is_no_secret(
+    installed: Dumper, results: Results, tmp_path: Path
+) -> None:
+    dsn = tmp_path / "dsn"
+    dsn.write_text("host=127.0.0.1 port=1 user=u dbname=x")
+    dsn.chmod(0o644)
+    installed.settings["database"] = {"dsn_file": str(dsn)}
+    assert results()["config.secrets"].status == "ok"
+    dsn.write_text("host=127.0.0.1 port=1 user=u dbname=x password=secret")
+    assert results()["config.secrets"].status == "warning"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
+def test_directories_of_somebody_else(installed: Dumper, results: Results) -> None:
+    installed.once()
+    directory = installed.directory / "files"
+    assert results()["storage.directories"].status == "ok"
+    os.chown(next(directory.glob("t*")), 65534, 65534)
+    found = results()["storage.directories"]
+    assert (found.status, found.exit_code) == ("failed", EXIT_NO_PERMISSION)
+    assert "1 directory do" in found.found
+    assert f"chown -R root {directory}" in found.mend
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_directories_that_cannot_be_written_to(installed: Dumper, results: Results) -> None:
+    installed.once()
+    locked = next((installed.directory / "files").glob("t*"))
+    locked.chmod(0o500)
+    found = results()["storage.directories"]
+    locked.chmod(0o700)
+    assert (found.status, found.exit_code) == ("failed", EXIT_NO_PERMISSION)
+
+
+@pytest.mark.parametrize(
+    ("major", "status"), [(13, "failed"), (14, "ok"), (NEWEST_MAJOR, "ok"), (NEWEST_MAJOR + 1, "warning")]
+)
+def test_releases_of_postgres(major: int, status: str) -> None:
+    found = release(major, f"{major}.1")
+    assert found.status == status
+    assert (found.exit_code == EXIT_CONFIG) == (status == "failed")
 
 
 def test_the_daemon_that_is_there_is_seen(installed: Dumper, results: Results) -> None:

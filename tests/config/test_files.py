@@ -80,6 +80,11 @@ def test_unreadable(tmp_path: Path) -> None:
     assert refusal(file) == f"{file}: cannot be read: Permission denied"
 
 
+def test_unreadable_for_everybody() -> None:
+    """Not even root reads this: there is nothing at address 0."""
+    assert refusal(Path("/proc/self/mem")) == "/proc/self/mem: cannot be read: Input/output error"
+
+
 def test_name_that_is_none() -> None:
     assert refusal(Path("/a\0b")) == "/a?b: cannot be read: not a file name"
 

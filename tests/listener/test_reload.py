@@ -28,11 +28,15 @@ def writer(dumper: Dumper):
 def test_what_a_running_daemon_takes_over(dumper: Dumper, writer: psycopg.Connection) -> None:
     with dumper.running(debounce=PATIENT) as daemon:
         writer.execute("INSERT INTO t (a) VALUES ('x')")
-        dumper.write_config(lease={"ttl_seconds": 7}, database={"connect_timeout_seconds": 9})
+        dumper.write_config(
+            lease={"ttl_seconds": 7}, database={"connect_timeout_seconds": 9}, export={"concurrency": 3, "workers": 1}
+        )
         daemon.process.send_signal(signal.SIGHUP)
         event = daemon.wait_for("config_reloaded")
         assert event["applied"] == ["debounce.quiet_seconds", "debounce.max_delay_seconds"]
-        assert event["needs_restart"] == ["database.connect_timeout_seconds", "lease.ttl_seconds"]
+        assert event["needs_restart"] == [
+            "database.connect_timeout_seconds", "export.concurrency", "export.workers", "lease.ttl_seconds",
+        ]  # fmt: skip
         daemon.wait_for("published", resource_id="t", rows=1)
         dumper.write_config(export={"formats": ["csv", "tsv"]})
         daemon.process.send_signal(signal.SIGHUP)

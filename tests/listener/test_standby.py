@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from datastore_dumper.config import load_config
+from datastore_dumper.checks import postgres as checks
+from datastore_dumper.checks.results import Result, Subject
+from datastore_dumper.cli.options import database_of
+from datastore_dumper.config import load, load_config
 from datastore_dumper.database import Connection, Database
+from datastore_dumper.errors import EXIT_UNAVAILABLE
 from datastore_dumper.export import hold_snapshot
 from datastore_dumper.install import install
 from datastore_dumper.source import StandbyAheadError, require_shown_by_primary
@@ -309,3 +313,24 @@ def test_replica_dsn_may_come_from_a_file(dumper: Dumper, tmp_path: Path) -> Non
     assert config.database.replica_dsn is not None
     assert config.database.replica_dsn.get_secret_value() == "host=standby dbname=d password=hunter2"
     assert "hunter2" not in repr(config)
+
+
+def test_check_notices_a_standby_that_does_not_come_along(
+    dumper: Dumper, writer: Connection, standby: StandbyServer
+) -> None:
+    """Also one that has replayed all it received, and receives nothing any more."""
+
+    def lag(wait_seconds: float) -> Result:
+        loaded = load(dumper.write_config(database={"replica_wait_seconds": wait_seconds}), {})
+        subject = Subject(loaded, database_of(loaded.config), dumper.storage)
+        return next(result for result in checks.standby(subject) if result.name == "standby.lag")
+
+    writer.execute("INSERT INTO t (a) VALUES ('seen')")
+    assert lag(30).status == "ok"
+    pause_replay(standby)
+    writer.execute("INSERT INTO t (a) VALUES ('later')")
+    found = lag(0.3)
+    assert (found.status, found.exit_code) == ("failed", EXIT_UNAVAILABLE)
+    assert "bytes of WAL behind" in found.found
+    resume_replay(standby)
+    assert lag(30).status == "ok"

@@ -8,8 +8,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
 from datastore_dumper.checks.results import Result, Subject, ok, warning
-from datastore_dumper.config.fields import settings
+from datastore_dumper.config.fields import Setting, settings
 from datastore_dumper.config.model import Section
 
 # What `load` writes down as the source of a value: a file with a place in it, or a file that another setting names.
@@ -30,8 +33,17 @@ def _secret_files(subject: Subject) -> Iterator[Path]:
     for setting in settings().values():
         value = _value(subject, setting.path)
         found = _FILE.fullmatch(os.fspath(subject.loaded.sources.get(setting.name, "")))
-        if setting.secret and value is not None and found is not None:
+        if setting.secret and found is not None and _is_secret(setting, value):
             yield Path(found["file"])
+
+
+def _is_secret(setting: Setting, value: object) -> bool:
+    """A connection string is one only if there is a password in it."""
+    if not isinstance(value, SecretStr):
+        return False
+    if not setting.path[-1].endswith("dsn"):
+        return True
+    return bool(conninfo_to_dict(value.get_secret_value()).keys() & {"password", "sslpassword"})
 
 
 def _value(subject: Subject, path: tuple[str, ...]) -> object:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from datastore_dumper.checks.results import Result, Subject, failed, of_error, ok, warning
 from datastore_dumper.config.model import Config
-from datastore_dumper.database import Connection, Database
+from datastore_dumper.database import OLDEST_MAJOR, Connection, Database
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, DumperError
 from datastore_dumper.sqlfiles import query
 
-OLDEST_MAJOR = 14
 NEWEST_MAJOR = 18  # that we have tried
 
 _SKEW_SECONDS = 5.0
@@ -21,7 +21,7 @@ _NOTIFY_SECONDS = 5.0
 _SIDE_CONNECTIONS = 5  # of a daemon: listen, renew leases, look, keep house, watchdog
 _THREAD_CONNECTIONS = 3  # of each table being exported: control, holder, segment
 _PROCESS_CONNECTIONS = 2  # of each worker process: segment, witness
-_BEHIND_SECONDS = 60.0
+_POLL_SECONDS = 0.05
 
 
 def server(subject: Subject, connection: Connection) -> Iterator[Result]:
@@ -29,7 +29,6 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
     row = connection.execute(query("check_server")).fetchone()
     assert row is not None, "one row"
     version, shown, in_recovery, role, database, encoding = row
-    major = version // 10000
     yield ok("database.connection", f'connected as "{role}" to database "{database}"')
     pooled = (
         "it pools transactions: each of ours brings its own settings"
@@ -37,14 +36,7 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
         else "none that pools transactions"
     )
     yield ok("database.pooler", pooled)
-    if major < OLDEST_MAJOR:
-        yield failed("database.version", f"PostgreSQL {shown}", f"Upgrade it: {OLDEST_MAJOR} is the oldest that works.")
-    elif major > NEWEST_MAJOR:
-        yield warning(
-            "database.version", f"PostgreSQL {shown}", f"It is newer than {NEWEST_MAJOR}, the newest we tried."
-        )
-    else:
-        yield ok("database.version", f"PostgreSQL {shown}")
+    yield release(version // 10000, shown)
     if in_recovery:
         mend = "Point database.dsn at the primary; a standby goes into database.replica_dsn."
         yield failed("database.primary", "database.dsn leads to a standby", mend, EXIT_CONFIG)
@@ -55,6 +47,17 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
         yield warning("database.encoding", f"the encoding is {encoding}", mend)
     else:
         yield ok("database.encoding", encoding)
+
+
+def release(major: int, shown: str) -> Result:
+    """Whether this release of Postgres is one that works."""
+    if major < OLDEST_MAJOR:
+        mend = f"Upgrade it: {OLDEST_MAJOR} is the oldest that works."
+        return failed("database.version", f"PostgreSQL {shown}", mend, EXIT_CONFIG)
+    if major > NEWEST_MAJOR:
+        mend = f"It is newer than {NEWEST_MAJOR}, the newest we tried."
+        return warning("database.version", f"PostgreSQL {shown}", mend)
+    return ok("database.version", f"PostgreSQL {shown}")
 
 
 def settings(subject: Subject, connection: Connection) -> Iterator[Result]:
@@ -164,7 +167,7 @@ def standby(subject: Subject) -> Iterator[Result]:
         yield warning("standby.connection", error.message, mend)
         return
     with connection, subject.database.connect("check") as primary:
-        in_recovery, feedback, behind = connection.execute(query("check_standby")).fetchone() or (False, False, 0)
+        in_recovery, feedback = connection.execute(query("check_standby")).fetchone() or (False, False)
         system = query("system_identifier")
         if not in_recovery:
             mend = "Point database.replica_dsn at a standby, or remove it."
@@ -175,16 +178,40 @@ def standby(subject: Subject) -> Iterator[Result]:
             yield failed("standby.connection", "it is a standby of another cluster", mend, EXIT_CONFIG)
             return
         yield ok("standby.connection", "connected to a standby of the primary")
-        if behind is not None and behind > _BEHIND_SECONDS:
-            mend = "Look at its replication. Exports read the primary meanwhile."
-            yield failed("standby.lag", f"it is {behind:.0f} s behind", mend, EXIT_UNAVAILABLE)
-        else:
-            yield ok("standby.lag", f"it is {behind or 0:.0f} s behind")
+        yield _lag(connection, primary, subject.config.database.replica_wait_seconds)
         if feedback:
             yield ok("standby.feedback", "hot_standby_feedback is on")
         else:
             mend = "Set hot_standby_feedback = on on the standby, or a high max_standby_streaming_delay."
             yield warning("standby.feedback", "hot_standby_feedback is off: replay may cancel long exports", mend)
+
+
+def _lag(standby: Connection, primary: Connection, patience_seconds: float) -> Result:
+    """Whether it comes to where the primary is now, as an export waits for it. That it has replayed all that it received
+    says nothing: it may receive nothing any more."""
+    (position,) = primary.execute(query("check_position")).fetchone() or (None,)
+    started = time.monotonic()
+    while True:
+        row = standby.execute(query("check_behind"), {"position": position}).fetchone()
+        assert row is not None, "one row"
+        behind_bytes, replayed_at = row
+        seconds = time.monotonic() - started
+        if behind_bytes <= 0:
+            return ok("standby.lag", f"it caught up with the primary within {max(seconds, 0.1):.1f} s")
+        if seconds >= patience_seconds:
+            break
+        time.sleep(_POLL_SECONDS)
+    since = (
+        ""
+        if replayed_at is None
+        else f"; the last transaction that it replayed is of {replayed_at:%Y-%m-%d %H:%M:%S %Z}"
+    )
+    mend = (
+        "Look at its replication (pg_stat_replication on the primary), or raise database.replica_wait_seconds. Exports read "
+        "the primary meanwhile."
+    )
+    found = f"it is {behind_bytes:,} bytes of WAL behind the primary after {patience_seconds:g} s{since}"
+    return failed("standby.lag", found, mend, EXIT_UNAVAILABLE)
 
 
 def unreachable(error: DumperError) -> Result:

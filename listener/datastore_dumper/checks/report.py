@@ -12,6 +12,7 @@ from rich.text import Text
 from datastore_dumper import __version__
 from datastore_dumper.checks.results import Result, Status, worst
 from datastore_dumper.logs import mask_text
+from datastore_dumper.words import counted
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 _NAME_WIDTH = 26
@@ -34,7 +35,10 @@ def show(console: Console, result: Result) -> None:
 def show_summary(console: Console, results: Sequence[Result]) -> None:
     counts = _counts(results)
     console.print(
-        Text(f"{len(results)} checks: {counts['ok']} ok, {counts['warning']} warnings, {counts['failed']} failed."),
+        Text(
+            f"{counted(len(results), 'check')}: {counts['ok']} ok, {counted(counts['warning'], 'warning')}, "
+            f"{counts['failed']} failed."
+        ),
         soft_wrap=True,
     )
 
@@ -51,7 +55,7 @@ def as_nagios(results: Sequence[Result]) -> str:
     status = worst(results)
     counts = _counts(results)
     amiss = sorted((each for each in results if each.status != "ok"), key=lambda each: each.status != "failed")
-    first = f": {amiss[0].name}: {amiss[0].found}" if amiss else f": {len(results)} checks"
+    first = f": {amiss[0].name}: {amiss[0].found}" if amiss else f": {counted(len(results), 'check')}"
     performance = f"ok={counts['ok']} warnings={counts['warning']} failed={counts['failed']}"
     lines = [f"DATASTORE DUMPER {_NAGIOS_WORDS[status]}{first}".replace("|", "/") + f" | {performance}"]
     lines += [f"{each.status}: {each.name}: {each.found} - {each.mend}".replace("|", "/") for each in amiss]

@@ -9,6 +9,7 @@ from datastore_dumper.database import Connection
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE, DumperError
 from datastore_dumper.install import functions_digest, migrations, require_installed
 from datastore_dumper.sqlfiles import query
+from datastore_dumper.words import counted
 
 _INSTALL = "Run `datastore-dumper install` again, with roles.daemon set to database.dsn's role."
 _EVENT_TRIGGERS = {"datastore_dumper_ddl", "datastore_dumper_drop"}
@@ -77,7 +78,7 @@ def tables(subject: Subject, connection: Connection) -> Iterator[Result]:
             EXIT_NO_PERMISSION,
         )
     else:
-        yield ok("tables.readable", f"all {len(found)} DataStore tables can be read")
+        yield ok("tables.readable", f"of {counted(len(found), 'DataStore table')}, all can be read")
     if foreign:
         mend = (
             "Give them to CKAN's write role (ALTER TABLE ... OWNER TO): until then they get no triggers and no files."
@@ -105,7 +106,7 @@ def tables(subject: Subject, connection: Connection) -> Iterator[Result]:
 
 
 def _count(names: list[str], of: list[tuple[object, ...]]) -> str:
-    return f"{len(names)} of {len(of)} DataStore tables"
+    return f"{len(names)} of {counted(len(of), 'DataStore table')}"
 
 
 def event_triggers(subject: Subject, connection: Connection) -> Iterator[Result]:

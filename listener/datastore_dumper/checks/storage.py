@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import shutil
 import tempfile
@@ -19,14 +20,15 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from datastore_dumper.checks.postgres import skew
-from datastore_dumper.checks.results import Result, Subject, failed, of_error, ok, warning
+from datastore_dumper.checks.results import Result, Subject, failed, of_error, ok, some, warning
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import EXIT_CONFIG, DumperError
+from datastore_dumper.errors import EXIT_CONFIG, EXIT_NO_PERMISSION, DumperError
 from datastore_dumper.ownership import Verdict, verdict
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import CHECK_PREFIX, BytesPart, ObjectHeaders, Storage
 from datastore_dumper.storage.settings import S3Settings
+from datastore_dumper.words import counted
 
 # A signature holds for 15 minutes (S3: RequestTimeTooSkewed); well before that somebody should know.
 _SKEW_SECONDS = 60.0
@@ -85,6 +87,7 @@ def round_trip(subject: Subject) -> Iterator[Result]:
         yield from _links(subject.storage, settings)
     else:
         yield _room(settings.directory)
+        yield _owners(settings.directory)
 
 
 def _room(directory: Path) -> Result:
@@ -93,6 +96,42 @@ def _room(directory: Path) -> Result:
     if usage.free < usage.total * _LEAST_FREE_SHARE:
         return warning("storage.room", found, "Make room: a file is written beside the one that it replaces.")
     return ok("storage.room", found)
+
+
+def _owners(directory: Path) -> Result:
+    """Directories that a run under another user left, and that the daemon will not get into. Its user is who owns the
+    uppermost one: whoever runs this may be root."""
+    user = directory.stat().st_uid
+    foreign: list[str] = []
+    locked: list[str] = []
+    for path, _, _ in os.walk(directory):
+        try:
+            owner = Path(path).stat().st_uid
+        except FileNotFoundError:
+            continue  # of a file that was just superseded
+        if owner != user:
+            foreign.append(path)
+        elif not os.access(path, os.W_OK | os.X_OK):
+            locked.append(path)
+    amiss = foreign or locked
+    if not amiss:
+        return ok("storage.directories", "all belong to one user, who can write to them")
+    name = _user_name(user)
+    why = f"do not belong to {name}" if foreign else "cannot be written to"
+    mend = f"As root: chown -R {name} {directory} && chmod -R u+rwX {directory}. Run all commands as that user."
+    return failed(
+        "storage.directories",
+        f"{counted(len(amiss), 'directory', 'directories')} {why}: {some(amiss)}",
+        mend,
+        EXIT_NO_PERMISSION,
+    )
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _links(storage: Storage, settings: S3Settings) -> Iterator[Result]:

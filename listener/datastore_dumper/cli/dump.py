@@ -10,7 +10,7 @@ import click
 from rich.progress import TaskID
 
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, counted, shown_bytes
+from datastore_dumper.cli.show import bars, shown_bytes
 from datastore_dumper.config import Config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.daemon import Daemon
@@ -20,6 +20,7 @@ from datastore_dumper.errors import EXIT_FAILURE
 from datastore_dumper.logs import configure_logging, mask_text
 from datastore_dumper.status import TableStatus, overview
 from datastore_dumper.storage.settings import open_storage
+from datastore_dumper.words import counted
 
 
 @click.command()

@@ -22,6 +22,7 @@ from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.settings import open_storage
+from datastore_dumper.words import counted
 
 _WORDS = {
     "published": "published",
@@ -64,7 +65,7 @@ def gc(config_path: Path | None, dry_run: bool, as_json: bool) -> None:
             (left,) = connection.execute(query("count_due_garbage")).fetchone() or (0,)
             if left:
                 raise StorageError(
-                    f"{left} superseded files could not be deleted",
+                    f"{counted(left, 'superseded file')} could not be deleted",
                     hint="`datastore-dumper check` tries to delete an object, and says why it cannot.",
                 )
         before = datetime.now(timezone.utc) - timedelta(seconds=ABANDONED_SECONDS)
@@ -87,7 +88,7 @@ def _text(found: Leftovers, uploads: int, *, dry_run: bool) -> str:
         for kind, count in found.objects.items()
         if count or kind in ("published", "due", "unreferenced")
     ]
-    lines.append(f"{uploads:>9,} unfinished uploads older than a day, to be removed")
+    lines.append(f"{uploads:>9,} unfinished upload{'' if uploads == 1 else 's'} older than a day, to be removed")
     if dry_run:
         lines.append("Nothing was deleted: this was a dry run.")
     elif uploads or found.objects["due"] or found.objects["unreferenced"]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -24,6 +26,7 @@ _dsn_option = click.option(
     help="Connect with this, as a superuser or as CKAN's write role, instead of database.dsn. Passwords are better left to "
     "the environment variable or ~/.pgpass: a command line is visible to others.",
 )
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 _print_option = click.option("--print", "print_only", is_flag=True, help="Print the SQL for psql and change nothing.")
 
 
@@ -34,6 +37,7 @@ _print_option = click.option("--print", "print_only", is_flag=True, help="Print 
 @click.option("--ckan-write-role", help="The role of ckan.datastore.write_url (roles.ckan_write).")
 @click.option("--ckan-read-role", help="The role of ckan.datastore.read_url (roles.ckan_read).")
 @_print_option
+@_json_option
 def install(
     config_path: Path | None,
     dsn: str | None,
@@ -41,6 +45,7 @@ def install(
     ckan_write_role: str | None,
     ckan_read_role: str | None,
     print_only: bool,
+    as_json: bool,
 ) -> int:
     """Install or upgrade tables, functions and triggers in the DataStore database. Safe to run again."""
     named = config_path is not None or CKAN_INI_VARIABLE in os.environ
@@ -50,6 +55,7 @@ def install(
         ckan_write_role or (config.roles.ckan_write if config else None) or "",
         ckan_read_role or (config.roles.ckan_read if config else None) or "",
     )
+    _refuse_both(print_only, as_json)
     if print_only:
         click.echo(installation.printed_script(roles), nl=False)
         return 0
@@ -58,6 +64,9 @@ def install(
         report = installation.install(
             _database(config, dsn), roles, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
+    if as_json:
+        click.echo(json.dumps(asdict(report), ensure_ascii=False, indent=2))
+        return EXIT_FAILURE if report.failed else 0
     for notice in report.notices:
         click.echo(f"Note: {notice}", err=True)
     for resource_id, reason in report.failed.items():
@@ -76,15 +85,26 @@ def install(
 @config_option
 @_dsn_option
 @_print_option
-def uninstall(config_path: Path | None, dsn: str | None, print_only: bool) -> None:
+@_json_option
+def uninstall(config_path: Path | None, dsn: str | None, print_only: bool, as_json: bool) -> None:
     """Remove everything that `install` put into the database. Published files stay in the storage."""
+    _refuse_both(print_only, as_json)
     if print_only:
         click.echo(installation.printed_uninstall_script(), nl=False)
         return
     config = _read(config_path, dsn) if dsn is None or config_path is not None else None
-    for notice in installation.uninstall(_database(config, dsn)):
+    notices = installation.uninstall(_database(config, dsn))
+    if as_json:
+        click.echo(json.dumps({"notices": notices}, ensure_ascii=False, indent=2))
+        return
+    for notice in notices:
         click.echo(f"Note: {notice}", err=True)
     click.echo("Uninstalled.")
+
+
+def _refuse_both(print_only: bool, as_json: bool) -> None:
+    if print_only and as_json:
+        raise click.UsageError("--print and --json exclude each other.")
 
 
 def _read(config_path: Path | None, dsn: str | None) -> Config:

@@ -22,11 +22,6 @@ def shown_bytes(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 table`, `20,000 tables`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def shown_seconds(seconds: float) -> str:
     """`8 s`, `3 min`, `2.5 h`, `4 d`."""
     for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (48 * 3600, 3600, "h")):

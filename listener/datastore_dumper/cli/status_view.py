@@ -10,9 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from datastore_dumper.cli.show import counted, shown_bytes, shown_seconds, shown_span, shown_time
+from datastore_dumper.cli.show import shown_bytes, shown_seconds, shown_span, shown_time
 from datastore_dumper.logs import mask_text
 from datastore_dumper.status import STATES, Overview, State, TableStatus
+from datastore_dumper.words import counted
 
 _STYLES: dict[State, str] = {
     "exporting": "cyan",

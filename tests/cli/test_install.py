@@ -1,0 +1,55 @@
+"""`install` and `uninstall` for scripts, and on a server that is too old."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datastore_dumper import database as module
+from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE
+from tests.cli.conftest import command
+from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
+
+
+def test_json(dumper: Dumper) -> None:
+    path = dumper.write_config()
+    superuser = ("--dsn", dumper.database.dsn, "--json")
+    with dumper.database.connect("ckan_write") as writer:
+        create_table(writer, "t", {"a": "text"})
+        create_table(writer, "held", {"a": "text"})
+        with writer.transaction():
+            writer.execute("LOCK TABLE held IN ROW EXCLUSIVE MODE")
+            done = command(path, "install", *superuser)
+    assert (done.returncode, done.stderr) == (EXIT_FAILURE, "")
+    report = json.loads(done.stdout)
+    assert (report["tables"], report["attached"]) == (2, 1)
+    assert list(report["failed"]) == ["held"]
+    done = command(path, "install", *superuser)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"notices": [], "tables": 2, "attached": 1, "failed": {}}
+    done = command(path, "uninstall", *superuser)
+    assert (done.returncode, done.stderr, json.loads(done.stdout)) == (0, "", {"notices": []})
+    done = command(path, "uninstall", *superuser)
+    assert json.loads(done.stdout) == {"notices": ["datastore_dumper is not installed in this database"]}
+
+
+@pytest.mark.parametrize("name", ["install", "uninstall"])
+def test_what_excludes_each_other(dumper: Dumper, name: str) -> None:
+    done = command(dumper.write_config(), name, "--print", "--json")
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("install",), ("run", "--once"), ("status",), ("verify",), ("gc",)], ids=" ".join
+)
+def test_a_release_of_postgres_that_is_too_old(
+    dumper: Dumper, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OLDEST_MAJOR", 99)
+    done = command(dumper.write_config(), *arguments)
+    assert (done.returncode, done.stdout) == (EXIT_CONFIG, "")
+    assert "and 99 is the oldest that works" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
