@@ -7,6 +7,8 @@ date. Numbered migrations run once; functions, views and privileges are replaced
 from __future__ import annotations
 
 import hashlib
+import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ from datastore_dumper.sqlfiles import query, read_sql, sql_directory
 
 # Replaced at every install, as the owner of the schema.
 _OWNED = ("1_functions.sql", "1_portal_functions.sql", "2_event_functions.sql", "3_privileges.sql")
+
+_ATTACH_ROUNDS = 5
+_ATTACH_PAUSE_SECONDS = 0.5  # for those who waited behind us to get on
+_pause = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -137,23 +143,39 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
 def attach_missing(
     connection: Connection, progress: Callable[[int, int], None] = _no_progress
 ) -> tuple[int, dict[str, str]]:
-    """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why."""
-    missing = connection.execute(query("unattached_tables")).fetchall()
+    """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why.
+
+    A table that is busy is tried again after the others, a few times: who waits for a lock keeps all others waiting, so each
+    try is short (attach() has the limit) and they are apart.
+    """
+    missing = dict(connection.execute(query("unattached_tables")).fetchall())
+    total = len(missing)
+    attached = 0
     failed: dict[str, str] = {}
-    for done, (relid, resource_id) in enumerate(missing):
-        progress(done, len(missing))
-        try:
-            failpoint("before_attach")
-            connection.execute(query("attach"), {"relid": relid})
-            failpoint("after_attach")
-        except psycopg.OperationalError as error:
-            if connection.closed:
-                raise
-            failed[resource_id] = _reason(error)
-        except psycopg.Error as error:
-            failed[resource_id] = _reason(error)
-    progress(len(missing), len(missing))
-    return len(missing) - len(failed), failed
+    for round_ in range(_ATTACH_ROUNDS):
+        if round_:
+            _pause.wait(_ATTACH_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
+        busy = {}
+        for relid, resource_id in missing.items():
+            progress(attached, total)
+            try:
+                failpoint("before_attach")
+                connection.execute(query("attach"), {"relid": relid})
+                failpoint("after_attach")
+                attached += 1
+                failed.pop(resource_id, None)
+            except errors.LockNotAvailable as error:
+                busy[relid] = resource_id
+                failed[resource_id] = _reason(error)
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise
+                failed[resource_id] = _reason(error)
+        missing = busy
+        if not busy:
+            break
+    progress(total, total)
+    return attached, failed
 
 
 def uninstall(database: Database) -> tuple[str, ...]:

@@ -267,9 +267,10 @@ $$;
 COMMENT ON FUNCTION datastore_dumper.signatures IS 'signature() and sound_triggers() of all DataStore tables.';
 
 -- Gives a table its triggers, whatever state they are in, and marks it as changed: what was written before is unknown.
--- Takes SHARE ROW EXCLUSIVE on the table, which waits for writers: hence the lock timeout; the reconciler tries again.
+-- Takes SHARE ROW EXCLUSIVE on the table, which waits for those who write, and makes others who come to write wait behind
+-- it: hence the short lock timeout. Whoever calls it tries again.
 CREATE OR REPLACE FUNCTION datastore_dumper.attach(to_relid oid) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
 AS $$
 DECLARE
     target text;

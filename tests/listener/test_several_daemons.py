@@ -132,6 +132,34 @@ def test_a_daemon_frozen_within_a_copy_keeps_nobody_from_truncating(
         assert dumper.file("t") == b"_id,a\r\n"
 
 
+def test_a_daemon_frozen_while_it_reconciles_is_in_no_writers_way(dumper: Dumper, writer, tmp_path: Path) -> None:
+    """It holds rows of ours that are about tables which were renamed, altered and dropped."""
+    for name in ("renamed", "dropped"):
+        create_table(writer, name, {"a": "text"})
+    assert dumper.once() == 0
+    writer.execute("ALTER TABLE renamed RENAME TO other")
+    writer.execute("DROP TABLE dropped")
+    pause = Pause(tmp_path, "within_reconcile")
+    with dumper.running(pause.env) as frozen:
+        pause.wait()
+        frozen.process.send_signal(signal.SIGSTOP)
+        try:
+            writer.execute("SET lock_timeout = '1s'")
+            for table in ("t", "other"):
+                writer.execute(f"INSERT INTO {table} (a) VALUES ('x')")
+                writer.execute(f"UPDATE {table} SET a = 'y'")
+                writer.execute(f"ALTER TABLE {table} ADD COLUMN b text")
+                writer.execute(f"TRUNCATE {table}")
+            writer.execute("DROP TABLE other")
+            create_table(writer, "other", {"a": "text"})
+            writer.execute("INSERT INTO other (a) VALUES ('z')")
+        finally:
+            pause.release()
+            frozen.process.send_signal(signal.SIGCONT)
+        frozen.wait_for("published", resource_id="other", rows=1)
+        assert dumper.file("other") == b"_id,a\r\n1,z\n"
+
+
 def test_a_dead_daemons_table_is_taken_over_when_its_lease_has_ended(dumper: Dumper, writer, tmp_path: Path) -> None:
     pause = Pause(tmp_path, "after_claim")
     with dumper.running() as other:

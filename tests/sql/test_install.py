@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import psycopg
@@ -26,6 +27,7 @@ from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
+from tests.support.waiting import eventually
 
 ODD_NAMES = [
     "plain",
@@ -282,6 +284,38 @@ def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDataba
     assert report.attached == 1
     assert "lock timeout" in report.failed["busy"]
     assert install(handle(database), ROLES).attached == 1
+
+
+def test_nobody_waits_long_behind_whoever_gives_a_busy_table_its_triggers(database: ScratchDatabase) -> None:
+    """Writers queue behind the lock that waits for another writer; theirs fail after a second. The table is tried again, and
+    has its triggers as soon as it is free for a moment."""
+    with (
+        database.connect("ckan_write") as first,
+        database.connect("ckan_write") as second,
+        database.connect() as admin,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        create_table(first, "busy", {"a": "text"})
+        second.execute("SET lock_timeout = '1s'")
+        first.execute("BEGIN")
+        first.execute("INSERT INTO busy (a) VALUES ('x')")
+        installing = thread.submit(install, handle(database), ROLES)
+        queued = 0
+        while queued < 2:
+            eventually(
+                lambda: (
+                    admin.execute(
+                        "SELECT FROM pg_locks WHERE relation = 'busy'::regclass AND mode = 'ShareRowExclusiveLock'"
+                    ).fetchone()
+                    is not None
+                )
+            )
+            second.execute("INSERT INTO busy (a) VALUES ('y')")
+            queued += 1
+        first.execute("COMMIT")
+        report = installing.result()
+        assert (report.attached, report.failed) == (1, {})
+        assert admin.execute("SELECT count(*) FROM busy").fetchone() == (3,)
 
 
 def test_new_tables_get_their_triggers_in_the_creating_transaction(database: ScratchDatabase) -> None:
