@@ -28,11 +28,11 @@ from datastore_dumper.errors import ConfigError, PermissionDeniedError, StorageE
 from datastore_dumper.failpoints import arm
 from datastore_dumper.garbage import collect_garbage, sweep
 from datastore_dumper.install import require_installed
+from datastore_dumper.inventory import take_stock
 from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import look
-from datastore_dumper.lost import retire_lost
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.publish import ABANDONED_SECONDS
@@ -45,7 +45,7 @@ from datastore_dumper.worker import Worker
 
 log = get_logger(__name__)
 
-_SWEEP_SECONDS = 3600  # between looks for abandoned uploads, which list the bucket
+_SWEEP_SECONDS = 3600  # between looks for what is abandoned or lost, which list the bucket
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 _HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
@@ -282,7 +282,12 @@ class Daemon:
                 if settled and time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     sweep(self._storage, ABANDONED_SECONDS)
-                    retire_lost(connection, self._storage, self._settings.retain_seconds)
+                    take_stock(
+                        connection,
+                        self._storage,
+                        abandoned_seconds=ABANDONED_SECONDS,
+                        retain_seconds=self._settings.retain_seconds,
+                    )
                 if settled:
                     collect_garbage(connection, self._storage)
                 self._bell.ring()

@@ -148,7 +148,7 @@ def attach_missing(
     A table that is busy is tried again after the others, a few times: who waits for a lock keeps all others waiting, so each
     try is short (attach() has the limit) and they are apart.
     """
-    missing = dict(connection.execute(query("unattached_tables")).fetchall())
+    missing: dict[int, str] = dict(connection.execute(query("unattached_tables")).fetchall())
     total = len(missing)
     attached = 0
     failed: dict[str, str] = {}

@@ -1,18 +1,19 @@
-"""Compares what lies in the storage with what the database knows of, and deletes what it does not.
+"""Compares what lies in the storage with what the database knows of.
 
-A running daemon collects superseded objects by itself, from its list. What is on no list was left by a database that was
-restored or installed anew; finding it takes a listing of the whole storage, which only an operator asks for.
+Superseded objects are on a list, from which the daemon deletes them. What is on no list was left by a database that was
+restored or installed anew. The daemon puts it on the list, now and then; `datastore-dumper gc` deletes it at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 from datastore_dumper.database import Connection
+from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage, StoredObject
 from datastore_dumper.storage.keys import is_object_key
@@ -21,6 +22,9 @@ Kind = Literal["published", "kept", "due", "unreferenced", "young"]
 """kept: superseded, but a download may be under way. young: on no list, and too young to be sure about."""
 
 _BATCH = 1000
+_APART_SECONDS = 0.1
+T = TypeVar("T")
+log = get_logger(__name__)
 
 
 @dataclass
@@ -33,6 +37,31 @@ class Leftovers:
 
 
 _KINDS: tuple[Kind, ...] = ("published", "kept", "due", "unreferenced", "young")
+
+
+def enlist_unreferenced(
+    connection: Connection, objects: Iterable[StoredObject], abandoned_seconds: float, retain_seconds: float
+) -> int:
+    """Have objects deleted that nobody knows of: those of `objects`, a listing, that are older than `abandoned_seconds`.
+
+    Not all at once, but at most ten a second, beginning after `retain_seconds`: somebody may be downloading what a restored
+    database has forgotten. The storage must be known to be ours. Returns how many objects.
+    """
+    before = datetime.now(timezone.utc) - timedelta(seconds=abandoned_seconds)
+    old = (stored.key for stored in objects if stored.modified < before and is_object_key(stored.key))
+    enlisted = 0
+    for keys in _batches(old):
+        enlisted += connection.execute(
+            query("enlist_unreferenced"),
+            {
+                "keys": keys,
+                "retain_seconds": retain_seconds + enlisted * _APART_SECONDS,
+                "apart_seconds": _APART_SECONDS,
+            },
+        ).rowcount
+    if enlisted:
+        log.warning("unreferenced_found", objects=enlisted, note="they will be deleted")
+    return enlisted
 
 
 def find_leftovers(
@@ -65,6 +94,6 @@ def find_leftovers(
     return found
 
 
-def _batches(objects: Iterator[StoredObject]) -> Iterator[list[StoredObject]]:
-    while batch := list(islice(objects, _BATCH)):
+def _batches(things: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(islice(things, _BATCH)):
         yield batch

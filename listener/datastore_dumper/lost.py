@@ -3,29 +3,31 @@ are made again. The storage is listed once and compared as a whole; what seems w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import DumperError, ObjectMissingError
+from datastore_dumper.errors import ObjectMissingError
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
-from datastore_dumper.storage.base import Storage
+from datastore_dumper.storage.base import Storage, StoredObject
 
 log = get_logger(__name__)
 
 _MOST = 1000  # looked up one by one in a pass; the rest is found in the next
 
 
-def retire_lost(connection: Connection, storage: Storage, retain_seconds: float) -> int:
-    """Take back what is published and not there, and mark the tables as changed. How many files. What the storage fails
-    with is logged, and nothing is taken back."""
+def retire_lost(
+    connection: Connection, storage: Storage, objects: Iterable[StoredObject], retain_seconds: float
+) -> int:
+    """Take back what is published and not among `objects`, a listing, and mark the tables as changed. How many files.
+
+    Raises what the storage fails with, and then nothing is taken back.
+    """
     rows = connection.execute(query("published_objects")).fetchall()
     published: dict[str, tuple[str, int]] = {key: (etag, length) for key, etag, length in rows}
-    try:
-        sound = {s.key for s in storage.list() if published.get(s.key) == (s.etag, s.length)}
-        suspects = [key for key in published if key not in sound][:_MOST]
-        lost = [key for key in suspects if not _is_there(storage, key, *published[key])]
-    except DumperError as error:
-        log.warning("storage_not_compared", error=error.message)
-        return 0
+    sound = {s.key for s in objects if published.get(s.key) == (s.etag, s.length)}
+    suspects = [key for key in published if key not in sound][:_MOST]
+    lost = [key for key in suspects if not _is_there(storage, key, *published[key])]
     if not lost:
         return 0
     retired = connection.execute(query("retire_lost"), {"keys": lost, "retain_seconds": retain_seconds}).fetchall()

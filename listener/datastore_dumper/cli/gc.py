@@ -40,7 +40,7 @@ _WORDS = {
 def gc(config_path: Path | None, dry_run: bool, as_json: bool) -> None:
     """Delete superseded files whose links have expired, objects that no table knows of, and unfinished uploads.
 
-    The daemon does the first and the last by itself. Objects and uploads younger than a day are left alone.
+    The daemon does all of it by itself, within some hours. Objects and uploads younger than a day are left alone.
     """
     config = read_config(config_path)
     configure_logging("console", "error")
