@@ -24,19 +24,19 @@ from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Pace, Pending, agenda, startable
-from datastore_dumper.errors import ConfigError, PermissionDeniedError, StorageError, UnavailableError
+from datastore_dumper.errors import ConfigError, UnavailableError
 from datastore_dumper.failpoints import arm
-from datastore_dumper.garbage import collect_garbage, sweep
+from datastore_dumper.housekeeping import Housekeeping
 from datastore_dumper.install import require_installed
-from datastore_dumper.inventory import take_stock
 from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import look
+from datastore_dumper.monitor import exports, metrics
+from datastore_dumper.monitor.monitor import Monitor
+from datastore_dumper.monitor.storage import MeteredStorage
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
-from datastore_dumper.publish import ABANDONED_SECONDS
-from datastore_dumper.reconcile import reconcile
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import watch
@@ -45,8 +45,8 @@ from datastore_dumper.worker import Worker
 
 log = get_logger(__name__)
 
-_SWEEP_SECONDS = 3600  # between looks for what is abandoned or lost, which list the bucket
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
+_TICK_SECONDS = 1  # between two words to the service manager
 _HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
 
@@ -73,12 +73,14 @@ class Daemon:
         self._read_again = read_again
         self._database = database
         self._standby = standby_of(config)
-        self._storage = storage
+        self._storage = MeteredStorage(storage)
         self._settings = work_settings(config)
-        self._ownership = Ownership(storage, self._settings.retain_seconds)
+        self._ownership = Ownership(self._storage, self._settings.retain_seconds)
         self._debounce = debounce_of(config)
         self._pace = Pace(config.export.first_dumps_per_minute)
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
+        self._monitor = Monitor(config, self._leases, self._settings.selection.all_formats)
+        self._house = Housekeeping(self._storage, self._ownership, self._monitor, lambda: self._settings)
         self._supervisor = Supervisor()
         self._abandon = threading.Event()  # running exports shall break off
         self._finished = threading.Event()  # no export runs any more, and none will
@@ -117,19 +119,22 @@ class Daemon:
             formats=self._settings.selection.all_formats,
         )
         with (
+            self._monitor.serving(),
             stop_signals(supervisor.shut_down, self._abandon.set),
             hangup_signal(self._reload),
             spool_directory(self._config.export.spool_directory) as spool,
             ThreadPoolExecutor(self._config.export.concurrency, thread_name_prefix="export") as pool,
         ):
-            supervisor.start("listen", lambda: listen(self._database, self._bell, supervisor.stop))
+            supervisor.start("listen", lambda: listen(self._database, self._bell, self._monitor.pings, supervisor.stop))
             supervisor.start("renew leases", self._renew_leases)
             supervisor.start("keep house", self._keep_house)
             self._start_watchdogs(lambda: bool(self._running))
             supervisor.start("look", lambda: self._look_and_submit(pool, spool))
+            self._monitor.start(supervisor)
             # In slices: a wait without end would not let Python run signal handlers everywhere.
-            while not supervisor.stop.wait(1):
-                pass
+            while not supervisor.stop.wait(_TICK_SECONDS):
+                self._monitor.tick()
+            self._monitor.stopping(self._config.shutdown_timeout_seconds)
             log.info("daemon_stopping", running=len(self._running))
             self._finish_or_abandon()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -153,8 +158,7 @@ class Daemon:
                     break
                 tried.add(untried[0])
                 failed += not self._dump(untried[0], hands.spool)
-            if self._settle(hands.connection):
-                collect_garbage(hands.connection, self._storage)
+            self._house.collect_garbage(hands.connection)
         return failed
 
     @contextmanager
@@ -175,7 +179,7 @@ class Daemon:
             supervisor.start("renew leases", self._renew_leases)
             self._start_watchdogs(lambda: True)
             try:
-                self._reconcile(connection)
+                self._house.reconcile(connection)
                 yield Foreground(connection, spool, supervisor.stop, self._leases, lambda: self._worker(spool))
             finally:
                 supervisor.shut_down()
@@ -187,18 +191,23 @@ class Daemon:
     def _look_and_submit(self, pool: ThreadPoolExecutor, spool: Path) -> None:
         def work(connection: Connection) -> None:
             while not self._supervisor.stop.is_set():
+                self._monitor.health.turned()
                 self._bell.wait(self._submit_due(connection, pool, spool))
 
-        keep_connected(self._database, "look", self._supervisor.stop, work)
+        keep_connected(self._database, "look", self._supervisor.stop, work, self._monitor.health.turned)
 
     def _submit_due(self, connection: Connection, pool: ThreadPoolExecutor, spool: Path) -> float:
         """Look once and start what is due, as far as there are free workers. Returns seconds until the next look."""
         interval = self._config.look.interval_seconds
+        started = time.monotonic()
         with Deadline(connection, _QUERY_SECONDS):
             pending, now = look(connection)
-        if now is None or self._supervisor.stop.is_set():
+            seconds = time.monotonic() - started
+            self._monitor.pings.send_if_due(connection)
+        todo = None if now is None else agenda(pending, self._debounce, now)
+        self._monitor.health.looked(pending, todo, now, seconds)
+        if todo is None or now is None or self._supervisor.stop.is_set():
             return interval
-        todo = agenda(pending, self._debounce, now)
         if todo.unknown - self._reported:
             self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
             self._housekeeping_due.set()
@@ -207,12 +216,13 @@ class Daemon:
         started = startable(todo.due, running, self._config.export.concurrency, allowed)
         self._pace.take(sum(not each.has_files for each in started))
         for each in started:
-            self._submit(pool, each, spool)
+            self._submit(pool, each, spool, (now - each.first_change_at).total_seconds())
         if allowed == 0 and any(not each.has_files for each in todo.due):
             interval = min(interval, self._pace.seconds_to_next())
         return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
 
-    def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path, age_seconds: float) -> None:
+        started = time.monotonic()
         try:
             future = pool.submit(self._dump, pending.relid, spool)
         except RuntimeError:
@@ -225,6 +235,8 @@ class Daemon:
             del self._running[pending.relid]
             if not future.cancelled() and (error := future.exception()) is not None:
                 self._supervisor.fail(error)
+            elif not future.cancelled() and future.result():
+                metrics.PUBLISH_DELAY.observe(age_seconds + time.monotonic() - started)
             self._bell.ring()
 
         future.add_done_callback(done)
@@ -234,6 +246,7 @@ class Daemon:
             return self._worker(spool).dump(relid)
         except UnavailableError as error:
             # The lease runs out by itself, and the changes are still there.
+            exports.ended(self._settings.selection.formats, "interrupted")
             log.warning("export_interrupted", relid=relid, error=error.message)
             return False
 
@@ -271,62 +284,32 @@ class Daemon:
         keep_connected(self._database, "renew leases", self._finished, work)
 
     def _keep_house(self) -> None:
-        swept = float("-inf")
-
         def work(connection: Connection) -> None:
-            nonlocal swept
             while not self._supervisor.stop.is_set():
                 self._housekeeping_due.clear()
-                settled = self._settle(connection)
-                self._reconcile(connection)
-                if settled and time.monotonic() - swept >= _SWEEP_SECONDS:
-                    swept = time.monotonic()
-                    sweep(self._storage, ABANDONED_SECONDS)
-                    take_stock(
-                        connection,
-                        self._storage,
-                        abandoned_seconds=ABANDONED_SECONDS,
-                        retain_seconds=self._settings.retain_seconds,
-                    )
-                if settled:
-                    collect_garbage(connection, self._storage)
+                self._house.round(connection)
                 self._bell.ring()
                 if not self._housekeeping_due.wait(self._config.look.reconcile_interval_seconds):
                     self._reported = frozenset()
 
         keep_connected(self._database, "keep house", self._supervisor.stop, work)
 
-    def _settle(self, connection: Connection) -> bool:
-        """Whether the storage is known to be ours now. If it is another's, that is the daemon's end."""
-        try:
-            self._ownership.settle(connection)
-        except (StorageError, PermissionDeniedError) as error:
-            log.warning("storage_unverified", error=error.message)
-            return False
-        return True
-
-    def _reconcile(self, connection: Connection) -> None:
-        settings = self._settings
-        reconcile(
-            connection,
-            settings.selection,
-            compats={each.name: str(each.format.compat(settings.compat)) for each in settings.formats},
-            retain_seconds=settings.retain_seconds,
-        )
-
     def _reload(self) -> None:
         """Take over what a running daemon can. A configuration that is wrong changes nothing."""
         if self._read_again is None:
             return
+        self._monitor.reloading()
         try:
             taken, applied, needs_restart = take_over(self._config, self._read_again())
         except ConfigError as error:
+            self._monitor.refused(error.message)
             log.error("config_refused", error=str(error))  # noqa: TRY400 - the message says all
             return
         self._config, self._settings, self._debounce = taken, work_settings(taken), debounce_of(taken)
         self._pace = Pace(taken.export.first_dumps_per_minute)
         configure_logging(taken.log.format, taken.log.level)
         log.info("config_reloaded", applied=applied, needs_restart=needs_restart)
+        self._monitor.configured(taken)
         self._housekeeping_due.set()  # other formats are for the reconciler to see to
         self._bell.ring()
 
@@ -340,10 +323,12 @@ class Daemon:
 
         One that waits for a server that went silent does not heed that: then what it waits for is ended.
         """
-        exports = [future for _, future in list(self._running.values())]
-        wait(exports, self._config.shutdown_timeout_seconds)
+        running = [future for _, future in list(self._running.values())]
+        deadline = time.monotonic() + self._config.shutdown_timeout_seconds
+        while (left := deadline - time.monotonic()) > 0 and wait(running, min(left, _TICK_SECONDS)).not_done:
+            self._monitor.tick()
         self._abandon.set()
-        if stuck := wait(exports, _HEED_SECONDS).not_done:
+        if stuck := wait(running, _HEED_SECONDS).not_done:
             log.warning("exports_cut_off", running=len(stuck))
             self._processes.kill()
             for worker in self._workers:

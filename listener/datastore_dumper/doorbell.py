@@ -12,11 +12,15 @@ from datastore_dumper.database import Connection, Database
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.lifecycle import keep_connected
 from datastore_dumper.logs import get_logger
+from datastore_dumper.monitor import metrics
+from datastore_dumper.monitor.pings import INTERVAL_SECONDS, Pings, is_ping
 from datastore_dumper.sqlfiles import query
 
 log = get_logger(__name__)
 
-_PING_SECONDS = 5  # between pings, and the deadline of one
+_ANSWER_SECONDS = 5  # for LISTEN, and for a sign of life
+# After so long without a notification, not even one of our own pings, the connection is asked for a sign of life.
+_SILENCE_SECONDS = INTERVAL_SECONDS + _ANSWER_SECONDS
 _STOP_CHECK_SECONDS = 0.5  # how long the wait for notifications goes on after `stop`
 
 # Triggers ring at most every 250 ms (sql/install/1_functions.sql): a change within that time of a ring is silent, so
@@ -63,21 +67,33 @@ class Bell:
                 self._condition.wait(until - now)
 
 
-def listen(database: Database, bell: Bell, stop: threading.Event) -> None:
+def listen(database: Database, bell: Bell, pings: Pings, stop: threading.Event) -> None:
     """Ring `bell` for every notification until `stop` is set. Reconnects by itself."""
 
     def work(connection: Connection) -> None:
-        with Deadline(connection, _PING_SECONDS):
+        with Deadline(connection, _ANSWER_SECONDS):
             connection.execute(query("listen"))
         log.info("listening")
         bell.ring()
-        pinged = time.monotonic()
+        pings.listening(True)
+        try:
+            hear(connection)
+        finally:
+            pings.listening(False)
+
+    def hear(connection: Connection) -> None:
+        heard = time.monotonic()
         while not stop.is_set():
-            for _ in connection.notifies(timeout=_STOP_CHECK_SECONDS, stop_after=1):
-                bell.ring_with_echo()
-            if time.monotonic() - pinged >= _PING_SECONDS:
-                with Deadline(connection, _PING_SECONDS):
+            for notification in connection.notifies(timeout=_STOP_CHECK_SECONDS, stop_after=1):
+                heard = time.monotonic()
+                if is_ping(notification.payload):
+                    pings.heard(notification.payload)
+                else:
+                    metrics.NOTIFICATIONS.inc()
+                    bell.ring_with_echo()
+            if time.monotonic() - heard >= _SILENCE_SECONDS:
+                with Deadline(connection, _ANSWER_SECONDS):
                     connection.execute(query("ping"))
-                pinged = time.monotonic()
+                heard = time.monotonic()
 
     keep_connected(database, "listen", stop, work)

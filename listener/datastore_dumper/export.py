@@ -26,6 +26,7 @@ from datastore_dumper.deadline import Deadline
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.formats import Column, Compat, Format, Table
+from datastore_dumper.monitor.snapshots import holding, let_go
 from datastore_dumper.plan import BUCKET_BITS, Fresh
 from datastore_dumper.spool import SegmentFile
 from datastore_dumper.sqlfiles import query
@@ -72,6 +73,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
     failpoint("before_snapshot")
     filenode = _filenode(connection, relid)
     connection.begin(query("begin_snapshot"))
+    held_since = holding()
     try:
         exported = connection.execute(query("export_snapshot")).fetchone()
         assert exported is not None, "one row"
@@ -104,6 +106,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             on_standby=primary is not None,
         )
     finally:
+        let_go(held_since)
         _roll_back(connection)
 
 

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psycopg
-from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
 from tenacity.nap import sleep_using_event
 
 from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.errors import UnavailableError
 from datastore_dumper.logs import get_logger
+from datastore_dumper.monitor import metrics
 
 log = get_logger(__name__)
 
@@ -72,10 +73,19 @@ class Supervisor:
             self.fail(error)
 
 
-def keep_connected(database: Database, purpose: str, stop: threading.Event, work: Callable[[Connection], None]) -> None:
-    """Call `work` with a connection until `stop` is set; when the connection breaks, make another and call it again."""
+def keep_connected(
+    database: Database,
+    purpose: str,
+    stop: threading.Event,
+    work: Callable[[Connection], None],
+    turned: Callable[[], None] = lambda: None,
+) -> None:
+    """Call `work` with a connection until `stop` is set; when the connection breaks, make another and call it again.
+
+    `turned` is called before each attempt to connect: a loop that cannot get on is not one that is stuck.
+    """
     while not stop.is_set():
-        connection = _connect(database, purpose, stop)
+        connection = _connect(database, purpose, stop, turned)
         if connection is None:
             return
         with connection:
@@ -85,19 +95,25 @@ def keep_connected(database: Database, purpose: str, stop: threading.Event, work
                 explained = explain(error)
                 if not (isinstance(explained, UnavailableError) or connection.broken or connection.closed):
                     raise explained from error
+                metrics.CONNECTIONS_LOST.labels(purpose).inc()
                 log.warning("connection_lost", purpose=purpose, error=explained.message)
                 with suppress(psycopg.Error):
                     connection.close()
                 stop.wait(_RECONNECT_FIRST_SECONDS)
 
 
-def _connect(database: Database, purpose: str, stop: threading.Event) -> Connection | None:
+def _connect(database: Database, purpose: str, stop: threading.Event, turned: Callable[[], None]) -> Connection | None:
+    def failed(state: RetryCallState) -> None:
+        metrics.CONNECTING_FAILED.labels(purpose).inc()
+        log.warning("connecting_failed", purpose=purpose, attempts=state.attempt_number)
+
     for attempt in Retrying(
         retry=retry_if_exception_type(UnavailableError),
         wait=wait_random_exponential(multiplier=_RECONNECT_FIRST_SECONDS, max=_RECONNECT_MAX_SECONDS),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
-        before_sleep=lambda state: log.warning("connecting_failed", purpose=purpose, attempts=state.attempt_number),
+        before=lambda state: turned(),
+        before_sleep=failed,
         retry_error_callback=lambda _: None,
     ):
         with attempt:

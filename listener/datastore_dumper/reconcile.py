@@ -10,6 +10,7 @@ from datastore_dumper.database import Connection
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.install import attach_missing
 from datastore_dumper.logs import get_logger
+from datastore_dumper.monitor import metrics
 from datastore_dumper.sqlfiles import query
 
 log = get_logger(__name__)
@@ -62,6 +63,8 @@ def reconcile(
         {"formats": formats, "all_formats": list(compats), "compats": list(compats.values())},
     ).fetchall()
     found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted), chosen)
+    for finding in metrics.FINDINGS:
+        metrics.RECONCILE_FINDINGS.labels(finding).inc(getattr(found, finding))
     if found != Reconciled():
         log.info(
             "reconciled",

@@ -9,6 +9,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format, file_format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
+from datastore_dumper.monitor import exports
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.plan import Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask
@@ -83,6 +85,8 @@ class Worker:
         self._abandon = abandon
         self._connections: dict[tuple[Database, str], Connection] = {}
         self._numbers = itertools.count()  # of attempts, for the names of spool files
+        self._formats: Sequence[str] = ()
+        """In which the table is exported."""
         self.error: str | None = None
         """Why the last export failed, as it is in the table's row; None also if there was none, or it was broken off."""
 
@@ -117,6 +121,7 @@ class Worker:
 
     def _dump(self, lease: Lease) -> bool:
         started = time.monotonic()
+        self._formats = self.settings.selection.wanted_formats(lease.resource_id)
         installation = self._ownership.id
         try:
             made = self._make(lease)
@@ -135,6 +140,7 @@ class Worker:
                 duration_seconds=time.monotonic() - started,
             )
         except LeaseLostError as error:
+            exports.ended(self._formats, "lease_lost")
             log.warning("lease_lost", resource_id=lease.resource_id, error=error.message)
             return False
         except (DumperError, psycopg.Error, OSError) as error:
@@ -148,6 +154,10 @@ class Worker:
         if not made.choice.is_kept:
             log.info("not_kept", resource_id=lease.resource_id, choice=made.choice.verdict, reason=made.choice.detail)
             return True
+        seconds = time.monotonic() - started
+        exports.published(
+            made.files, made.failures, read_rows=lease.exported_rows, read_bytes=made.read_bytes, seconds=seconds
+        )
         for failure in made.failures:
             log.warning("format_failed", resource_id=lease.resource_id, format=failure.format, error=failure.error)
         log.info(
@@ -162,7 +172,7 @@ class Worker:
             changes=len(made.state.changes),
             source="standby" if made.state.on_standby else "primary",
             full=lease.is_full,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(seconds, 3),
         )
         return True
 
@@ -291,9 +301,11 @@ class Worker:
     def _give_back(self, lease: Lease, error: Exception) -> None:
         self._leases.drop(lease)
         if self._abandon.is_set():
+            exports.ended(self._formats, "abandoned")
             release(self._connection("control"), lease, error=None, retry_seconds=0)
             log.info("export_abandoned", resource_id=lease.resource_id)
             return
+        exports.ended(self._formats, exports.ending_of(error))
         known = explain(error) if isinstance(error, psycopg.Error) else error
         message = known.message if isinstance(known, DumperError) else f"{type(known).__name__}: {known}"
         self.error = message

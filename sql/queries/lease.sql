@@ -65,8 +65,10 @@ WHERE l.locktype = 'relation' AND l.granted AND l.relation = %(relid)s
 -- for a reader; on a standby it is the startup process that does, with all of replay behind it. A COPY whose client is
 -- frozen waits to send, or has sent all and waits for the end of the transaction, and heeds no cancellation: after more
 -- patience its session is ended (whose daemon's it is does not matter).
-SELECT DISTINCT
+SELECT
     waiter.relation::regclass::text,
+    waiter.pid::text || ' ' || waiter.waitstart::text AS waiter,
+    extract(epoch FROM clock_timestamp() - waiter.waitstart)::float8 AS waited_seconds,
     CASE WHEN waiter.waitstart < clock_timestamp() - make_interval(secs => %(patience_seconds)s)
         THEN pg_catalog.pg_terminate_backend(a.pid) ELSE pg_catalog.pg_cancel_backend(a.pid)
     END

@@ -31,3 +31,11 @@ LISTEN datastore_dumper;
 
 -- name: ping
 SELECT 1;
+
+-- name: notify_self
+-- A ping, and whether the triggers of this session's database would ring at all.
+SELECT
+    pg_catalog.current_setting('datastore_dumper.notify', true) IS NOT DISTINCT FROM 'off' AS is_off,
+    CASE WHEN pg_catalog.current_setting('datastore_dumper.notify', true) IS DISTINCT FROM 'off'
+        THEN pg_catalog.pg_notify('datastore_dumper', %(payload)s)
+    END;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.checks.conftest import Portal, Results
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.waiting import eventually
+from tests.support.watching import Watched
 
 PACKAGE = Path(checks.__file__).parents[1]
 
@@ -40,6 +42,33 @@ def test_nothing_installed(dumper: Dumper, results: Results) -> None:
     assert not any(name.startswith("tables.") for name in found), "what needs the schema was not tried"
     assert found["storage.round_trip"].status == "ok", "what does not need it was"
     assert exit_code(found.values()) == EXIT_CONFIG
+
+
+def test_a_daemon_that_says_how_it_is(installed: Dumper, results: Results) -> None:
+    watched = Watched.somewhere()
+    assert results(monitor=watched.settings)["daemon.health"].status == "warning", "nobody answers"
+    with installed.running(monitor=watched.settings) as daemon:
+        eventually(lambda: watched.readiness()[1] == "ready", timeout=30)
+        assert results(monitor=watched.settings)["daemon.health"] == Result(
+            "daemon.health", "ok", "it says that all is well"
+        )
+        installed.write_config(debounce={"quiet_seconds": "soon"})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config_refused")
+        found = results(monitor=watched.settings)["daemon.health"]
+        assert (found.status, "was refused" in found.found) == ("warning", True)
+        parked = (installed.directory / "files").rename(installed.directory / "parked")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("storage_unverified", timeout_seconds=90)
+        found = results(monitor=watched.settings)["daemon.health"]
+        assert (found.status, found.exit_code) == ("failed", EXIT_UNAVAILABLE)
+        assert "does not exist" in found.found
+        parked.rename(installed.directory / "files")
+
+
+def test_another_program_at_the_daemons_address(installed: Dumper, results: Results, portal: Portal) -> None:
+    found = results(monitor={"listen": portal.url.removeprefix("http://")})["daemon.health"]
+    assert (found.status, "no daemon of ours" in found.found) == ("warning", True)
 
 
 BREAKAGES = [

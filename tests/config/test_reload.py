@@ -28,6 +28,8 @@ WORDS = {
     "ckan.url": ('"https://one"', '"https://two"'),
     "database.dsn": ('"host=one"', '"host=two"'),
     "database.replica_dsn": ('"host=one"', '"host=two"'),
+    "monitor.heartbeat_url": ('"https://one"', '"https://two"'),
+    "monitor.listen": ('"127.0.0.1:9878"', '"[::1]:9879"'),
     "export.segment_bytes": ("100000", "200000"),
     "debounce.max_delay_seconds": ("100", "200"),
 }

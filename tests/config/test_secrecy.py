@@ -92,6 +92,7 @@ def test_loaded_configuration_shows_none(tmp_path: Path) -> None:
     values = valid_values() | {s.path: f'"{SECRET}"' for s in SECRETS}
     for name in ("dsn", "replica_dsn"):
         values["database", name] = f'"postgresql://u:{SECRET}@h/d"'
+    values["monitor", "heartbeat_url"] = f'"https://h/{SECRET}"'
     file.write_text(render(values).text, encoding="utf-8")
     loaded = load(file, {})
     assert loaded.config.database.dsn.get_secret_value() == f"postgresql://u:{SECRET}@h/d"
@@ -103,6 +104,7 @@ def test_every_secret_is_typed_as_one() -> None:
     assert {setting.name for setting in SECRETS} == {
         "database.dsn",
         "database.replica_dsn",
+        "monitor.heartbeat_url",
         "storage.s3.secret_key",
         "storage.s3.session_token",
     }

@@ -29,6 +29,7 @@ ABOUT: dict[str, str] = {
     "tables.failing": "Tables whose last export failed.",
     "daemon.running": "A daemon is connected.",
     "daemon.backlog": "No change has waited for much longer than `debounce.max_delay_seconds`.",
+    "daemon.health": "The daemon, asked at `monitor.listen`, can do its work.",
     "standby.connection": "`database.replica_dsn`, if it is set, leads to a standby of the primary.",
     "standby.lag": "It comes to where the primary is within `database.replica_wait_seconds`.",
     "standby.feedback": "Replay does not cancel long exports.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from datastore_dumper.checks import ckan, files, postgres, schema, storage
+from datastore_dumper.checks import ckan, files, monitor, postgres, schema, storage
 from datastore_dumper.checks.results import Result, Subject, of_error
 from datastore_dumper.database import Connection, database_errors
 from datastore_dumper.deadline import Deadline
@@ -37,6 +37,7 @@ OTHERS: tuple[tuple[str, Check], ...] = (
     ("standby.connection", postgres.standby),
     ("spool.directory", storage.spool),
     ("storage.round_trip", storage.round_trip),
+    ("daemon.health", monitor.health),
     ("ckan.release", ckan.release),
 )
 

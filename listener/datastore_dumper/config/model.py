@@ -25,6 +25,8 @@ Dsn = Annotated[SecretStr, AfterValidator(rules.dsn)]
 RoleName = Annotated[str, Field(min_length=1), AfterValidator(rules.role)]
 Endpoint = Annotated[str, AfterValidator(rules.endpoint)]
 WebAddress = Annotated[str, AfterValidator(rules.web_address)]
+SecretWebAddress = Annotated[SecretStr, AfterValidator(rules.secret_web_address)]
+ListenAddress = Annotated[str, AfterValidator(rules.listen_address)]
 Bucket = Annotated[str, AfterValidator(rules.bucket)]
 Prefix = Annotated[str, AfterValidator(rules.prefix)]
 Compat = Literal["2.10", "2.11", "2.12"]
@@ -421,6 +423,32 @@ class LogConfig(Section):
     )
 
 
+class MonitorConfig(Section):
+    """How the daemon can be watched."""
+
+    listen: ListenAddress | None = Field(
+        default=None,
+        description=(
+            "Where /metrics, /livez and /readyz are answered: an address and port of this machine. Whoever reaches it may "
+            "read them. Not set: nowhere."
+        ),
+        examples=["127.0.0.1:9878"],
+    )
+    heartbeat_url: SecretWebAddress | None = Field(
+        default=None,
+        description=(
+            "A URL that is called (GET) after each round of housekeeping (look.reconcile_interval_seconds) while the daemon "
+            "can do its work, for a service that raises the alarm when the calls stay away."
+        ),
+        examples=["https://heartbeat.example.org/0f3a"],
+    )
+    heartbeat_url_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds that URL, instead of heartbeat_url. A bare name is a systemd credential.",
+        examples=["/etc/datastore-dumper/heartbeat-url"],
+    )
+
+
 class Config(Section):
     """Datastore Dumper's configuration."""
 
@@ -434,6 +462,7 @@ class Config(Section):
     lease: LeaseConfig = LeaseConfig()
     storage: StorageConfig
     log: LogConfig = LogConfig()
+    monitor: MonitorConfig = MonitorConfig()
     shutdown_timeout_seconds: float = Field(
         default=30,
         ge=0,

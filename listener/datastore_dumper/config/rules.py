@@ -6,6 +6,7 @@ Each takes and returns the value, or raises what `wrong` makes: a message that f
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from datastore_dumper.formats import file_format
 
 # NAMEDATALEN - 1: Postgres cuts longer identifiers short, so a longer name can never be a role's.
 _MAX_ROLE_BYTES = 63
+_HIGHEST_PORT = 65535
 
 # Enough to know a value again.
 _MAX_SHOWN_CHARACTERS = 60
@@ -73,6 +75,26 @@ def endpoint(endpoint: str) -> str:
 def web_address(address: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", address):
         raise wrong(f"must be a web address like https://portal.example.org, not {_cut(address)}")
+    return address
+
+
+def secret_web_address(address: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"https?://[!-.0-;<=>A-~]+(?:/[!-~]*)?", address.get_secret_value()):
+        raise wrong("must be a web address like https://heartbeat.example.org/0f3a, with all else percent-encoded")
+    return address
+
+
+def listen_address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        version: int = ip_address(bare).version
+    except ValueError:
+        version = 0
+    if version != (4 if bare == host else 6) or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise wrong(f"must be an IP address and a port, like 127.0.0.1:9878 or [::1]:9878, not {_cut(address)}")
+    if not 0 < int(port) <= _HIGHEST_PORT:
+        raise wrong(f"must have a port from 1 to {_HIGHEST_PORT}, not {_cut(address)}")
     return address
 
 

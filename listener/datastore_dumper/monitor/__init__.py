@@ -1,0 +1,1 @@
+"""What the daemon tells those who watch it: metrics, health, heartbeats. Nothing that it does depends on any of this."""
