@@ -99,6 +99,7 @@ lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--
 	build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv
 	build/lock/bin/uv pip compile $(compile) $(without) --extra dev -o requirements/dev.txt pyproject.toml
 	build/lock/bin/uv pip compile $(compile) $(without) --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
+	build/lock/bin/uv pip compile $(compile) --extra listener --extra parquet -c requirements/dev.txt -o requirements/listener.txt pyproject.toml
 	for version in 2.10 2.11 2.12; do \
 		build/lock/bin/uv pip compile $(compile) --override requirements/ckan-$$version.overrides.txt \
 			-o requirements/ckan-$$version.txt requirements/ckan-$$version.in || exit 1; \

@@ -27,7 +27,7 @@ def collect_garbage(connection: Connection, storage: Storage) -> int:
             deleted = _delete(storage, keys)
             if deleted:
                 failpoint("within_garbage")
-            connection.execute(query("forget_garbage"), {"keys": deleted})
+                connection.execute(query("forget_garbage"), {"keys": deleted})
         if deleted:
             failpoint("after_garbage")
         collected += len(deleted)

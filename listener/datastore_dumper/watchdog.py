@@ -27,9 +27,9 @@ PATIENCE_SECONDS = 3
 """A COPY that was cancelled long ago and still holds its lock is of a process that reads no more."""
 
 _LOOK_SECONDS = 0.1
-# While nothing is exported here it is about exports of daemons that are frozen. Two looks are enough for those, and all of
-# them together are far from anybody's lock timeout.
-_IDLE_SECONDS = 5
+# While nothing is exported here it is about exports of processes that are frozen. The first look that finds a waiter is
+# followed by others at once, so with the patience this is still well below the 15 s that xloader waits.
+_IDLE_SECONDS = 8
 _QUERY_SECONDS = 30
 
 

@@ -50,13 +50,13 @@ def test_counts_of_exports(dumper: Dumper, writer: psycopg.Connection, watched: 
         event = daemon.wait_for("published", 3, resource_id="t")
         eventually(lambda: published(watched), timeout=30)
         least = watched.metrics()
-        assert least["read_bytes_total"] - after["read_bytes_total"] == event["read_bytes"] < length / 2
-        assert least["reused_bytes_total"] - after["reused_bytes_total"] == event["reused_bytes"] > length / 2
+        assert least["read_bytes_total"] - after["read_bytes_total"] == event["read_bytes"] < length - head
+        assert least["reused_bytes_total"] - after["reused_bytes_total"] == event["reused_bytes"] > length
         assert least["leases_held"] == least["snapshots_held"] == least["oldest_snapshot_age_seconds"] == 0
         assert least["notifications_total"] >= 2
         assert least["storage_operation_duration_seconds_count", "write"] == 6
         assert all(least["pending_resources", state] == 0 for state in ("exporting", "failing", "due", "waiting"))
-        assert least["build_info", __version__, ".".join(map(str, sys.version_info[:3]))] == 1
+        assert least["build_info", ".".join(map(str, sys.version_info[:3])), __version__] == 1
         assert least["process_resident_memory_bytes"] > 1_000_000
         writer.execute("UPDATE t SET a = a")
         daemon.wait_for("unchanged", resource_id="t")

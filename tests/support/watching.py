@@ -58,12 +58,14 @@ class Watched:
         return code, found["status"], [reason["code"] for reason in found["reasons"]]
 
     def metrics(self) -> dict[str | tuple[str, ...], float]:
-        """All samples, by name, or by name and the values of the labels if there are any."""
+        """All samples, by name, or by name and the values of the labels, in the order of these, if there are any."""
         code, body = fetch(f"http://{self.address}/metrics")
         assert code == 200
         found: dict[str | tuple[str, ...], float] = {}
         for family in text_string_to_metric_families(body):
             for sample in family.samples:
                 name = sample.name.removeprefix("datastore_dumper_")
-                found[(name, *sample.labels.values()) if sample.labels else name] = sample.value
+                found[(name, *(value for _, value in sorted(sample.labels.items()))) if sample.labels else name] = (
+                    sample.value
+                )
         return found
