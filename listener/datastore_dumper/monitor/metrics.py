@@ -140,8 +140,9 @@ RECONCILE_TIMESTAMP = _gauge(
 )
 RECONCILE_FINDINGS = _counter(
     "reconcile_findings",
-    "What was mended: attached (tables that got triggers), chosen (tables that get other files than before, or none), dropped (tables that are gone), retired (files of such tables or "
-    "of unwanted formats), drifted (tables that no file shows, though no change was recorded).",
+    "What was mended: attached (tables that got triggers), chosen (tables that get other files than before, or none), dropped "
+    "(tables that are gone), retired (files of such tables or of unwanted formats), drifted (tables that no file shows, though "
+    "no change was recorded).",
     ("finding",),
 )
 UNATTACHED_RESOURCES = _gauge("unattached_resources", "Tables that lack triggers and cannot be given them now.")
