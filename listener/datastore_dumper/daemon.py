@@ -199,10 +199,10 @@ class Daemon:
     def _submit_due(self, connection: Connection, pool: ThreadPoolExecutor, spool: Path) -> float:
         """Look once and start what is due, as far as there are free workers. Returns seconds until the next look."""
         interval = self._config.look.interval_seconds
-        started = time.monotonic()
+        asked = time.monotonic()
         with Deadline(connection, _QUERY_SECONDS):
             pending, now = look(connection)
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - asked
             self._monitor.pings.send_if_due(connection)
         todo = None if now is None else agenda(pending, self._debounce, now)
         self._monitor.health.looked(pending, todo, now, seconds)
