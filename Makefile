@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench lint package lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
 TABLES ?= 200
@@ -65,6 +65,12 @@ fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte fo
 
 bench: .venv/dev.installed ## Measure time, bytes, memory and what writers wait (BENCH='full redump' ROWS=2000000 RUNS=3 TIMES=200)
 	@$(venv) -m bench $(BENCH) --rows $(ROWS) --runs $(RUNS) --times $(TIMES)
+
+# The rows of a quick look: 2,000,000 take an hour and a half.
+compare: ROWS = 200000
+compare: .venv/dev.installed ## Measure other ways to a ready file beside this one (ROWS=200000 RUNS=3); docs/explanation/comparison.md
+	@$(venv) -m bench.compare run --rows $(ROWS) --runs $(RUNS)
+	@$(venv) -m bench.compare page
 
 lint: .venv/dev.installed ## Check style and types
 	$(venv) -m ruff check

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -155,7 +155,7 @@ def _running(rig: Rig) -> Iterator[tuple[CkanSite, PostgresServer, dict[str, str
     """A CKAN with both tables published in a bucket, its server, and its settings."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=rig.directory)))
-        server = PostgresServer(stack.enter_context(_postgres()).tcp_dsn())
+        server = PostgresServer(stack.enter_context(counting_postgres()).tcp_dsn())
         server.create_roles(WRITE_ROLE, READ_ROLE, DUMPER_ROLE)
         s3 = stack.enter_context(running_s3())
         s3.client().make_bucket("download")
@@ -193,12 +193,12 @@ def _running(rig: Rig) -> Iterator[tuple[CkanSite, PostgresServer, dict[str, str
 
 
 @contextmanager
-def _postgres() -> Iterator[PrivatePostgres]:
-    """As it comes, and counting its statements if it can."""
+def counting_postgres(settings: Mapping[str, str] | None = None) -> Iterator[PrivatePostgres]:
+    """As it comes but for these settings, and counting its statements if it can."""
     binaries = find_binaries()
     counts = any(binaries.bin_directory.parent.rglob(f"{_EXTENSION}.control"))
-    settings = {"shared_preload_libraries": _EXTENSION, f"{_EXTENSION}.track_planning": "on"} if counts else {}
-    with PrivatePostgres(binaries=binaries, tcp=True, settings=settings) as postgres:
+    counting = {"shared_preload_libraries": _EXTENSION, f"{_EXTENSION}.track_planning": "on"} if counts else {}
+    with PrivatePostgres(binaries=binaries, tcp=True, settings={**counting, **(settings or {})}) as postgres:
         if counts:
             with PostgresServer(postgres.tcp_dsn()).connect() as connection:
                 connection.execute(f"CREATE EXTENSION {_EXTENSION}")

@@ -39,11 +39,11 @@ def write(path: Path, outcomes: Mapping[str, Outcome], settings: Mapping[str, An
     run = {
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
-        "machine": _machine(),
+        "machine": machine(),
         "settings": dict(settings),
         "benchmarks": {name: outcome.to_json() for name, outcome in outcomes.items()},
     }
-    path.write_text(json.dumps(_rounded(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(rounded(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _numbers(series: Series) -> tuple[str, ...]:
@@ -62,7 +62,8 @@ def _verdict(goal: Goal) -> str:
     return f"  {mark} {goal.name}: {goal.value:.3f} (goal {sense} {goal.bound:g})"
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What this was measured on."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -80,12 +81,12 @@ def _cpu() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Without digits that say nothing."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [rounded(each) for each in value]
     return value

@@ -99,7 +99,7 @@ class Rig:
                     "log": {"format": "json"},
                 },
             )
-            _forget(database)
+            forget(database)
             process = stack.enter_context(dumper.running())
             process.wait_for("published", timeout_seconds=_EXPORT_SECONDS)
             yield RunningDaemon(process, database, spool)
@@ -180,7 +180,7 @@ def request_full(database: ScratchDatabase, resource_id: str = RESOURCE_ID) -> N
         )
 
 
-def _forget(database: ScratchDatabase) -> None:
+def forget(database: ScratchDatabase) -> None:
     """What was published in a storage that is gone."""
     with database.connect() as admin, admin.transaction():
         admin.execute("DELETE FROM datastore_dumper.dump_status")

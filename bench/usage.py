@@ -41,14 +41,15 @@ def watched(pid: int, spool: Path) -> Iterator[Usage]:
 
 
 def _look(usage: Usage, pid: int, spool: Path) -> None:
-    memory = [_memory(each) for each in _family(pid)]
-    usage.processes = max(usage.processes, len(memory))
-    usage.resident_bytes = max(usage.resident_bytes, sum(resident for resident, _ in memory))
-    usage.proportional_bytes = max(usage.proportional_bytes, sum(proportional for _, proportional in memory))
+    sizes = [memory(each) for each in family(pid)]
+    usage.processes = max(usage.processes, len(sizes))
+    usage.resident_bytes = max(usage.resident_bytes, sum(resident for resident, _ in sizes))
+    usage.proportional_bytes = max(usage.proportional_bytes, sum(proportional for _, proportional in sizes))
     usage.spool_bytes = max(usage.spool_bytes, _size(spool))
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """The process and all that descend from it, those that have ended and were not waited for, too."""
     found = [pid]
     for parent in found:
         with suppress(OSError):
@@ -57,7 +58,7 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _memory(pid: int) -> tuple[int, int]:
+def memory(pid: int) -> tuple[int, int]:
     """Rss and Pss (proc(5), smaps_rollup); 0 for a process that has ended."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]

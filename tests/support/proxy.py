@@ -25,6 +25,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
         self.dropped_notifications = 0
+        self.bytes_from_server = 0
         self._target = host, port
         self._delay_seconds = 0.0
         self._drops_notifications = False
@@ -156,6 +157,7 @@ class _Messages:
 
     def pass_on(self, data: bytes) -> bytes:
         passed = []
+        self._proxy.bytes_from_server += len(data)
         data = self._kept + data
         self._kept = b""
         at = 0

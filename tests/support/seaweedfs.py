@@ -45,6 +45,8 @@ class S3Server:
     access_key: str
     secret_key: str
     secure: bool = False
+    pid: int | None = None
+    """Of its process, where it is one of ours."""
 
     def client(self) -> Minio:
         return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region="us-east-1")
@@ -120,7 +122,7 @@ def _run_weed(weed: str) -> Iterator[S3Server]:
         config.write_text(_identities(*keys))
         process, ports = _start_weed(weed, Path(name), config)
         try:
-            yield S3Server(f"127.0.0.1:{ports[0]}", *keys)
+            yield S3Server(f"127.0.0.1:{ports[0]}", *keys, pid=process.pid)
         finally:
             # Its orderly stop takes seconds, and nothing of it is kept.
             _kill_weed(process, ports)
