@@ -10,9 +10,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean
 
 CKAN ?= 2.12
+PG ?= 15
 TABLES ?= 200
 SECONDS ?= 60
 DAEMONS ?= 3
@@ -59,6 +60,10 @@ test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of 
 
 test-deep: .venv/dev.installed ## Run the state machine for long, on disk and on S3 (STEPS=10000 SEED=7)
 	@$(venv) -m tests.machine --steps $(STEPS) --seed $(SEED)
+
+test-postgres: .venv/dev.installed ## Run the tests of SQL and daemon on another Postgres of this machine (PG=15; 14 to 18)
+	TEST_POSTGRES_MAJOR=$(PG) $(venv) -m pytest $(or $(PYTEST_ARGS),$(parallel) tests/sql $(addprefix tests/listener/test_,$(addsuffix .py,\
+		daemon export publish request segments standby tables upgrade)))
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)

@@ -80,7 +80,9 @@ def install_script(roles: Roles, *, up_to: str | None = None) -> str:
         ),
         read_sql("install/0_owner.sql"),
         _text(_refuse_newer(names)),
+        "SET LOCAL client_min_messages = warning;",  # what a migration finds to be gone already is no news
         *(_text(_once(name, read_sql(f"migrations/{name}"))) for name in names),
+        "SET LOCAL client_min_messages = DEFAULT;",
         *([] if up_to else _replaced_every_time()),
         "COMMIT;",
     ]

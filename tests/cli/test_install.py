@@ -24,7 +24,7 @@ def test_json(dumper: Dumper) -> None:
             done = command(path, "install", *superuser)
     assert (done.returncode, done.stderr) == (EXIT_FAILURE, "")
     report = json.loads(done.stdout)
-    assert (report["tables"], report["attached"]) == (2, 1)
+    assert (report["notices"], report["tables"], report["attached"]) == ([], 2, 1)
     assert list(report["failed"]) == ["held"]
     done = command(path, "install", *superuser)
     assert (done.returncode, done.stderr) == (0, "")
