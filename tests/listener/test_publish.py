@@ -184,7 +184,7 @@ def test_a_table_that_lost_its_name_does_not_take_the_file_of_the_next(stage: St
     stage.writer.execute("ALTER TABLE t RENAME TO u")
     create_table(stage.writer, "t", {"a": "text"})
     ((stage.relid,),) = stage.writer.execute("SELECT 't'::regclass::oid::int").fetchall()
-    reconcile(stage.connection, compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
     announce(stage.connection, "t/2")
     stage.publish(stage.claim(Leases("b", 20)), stage.state(), new_file("t/2"))
     with pytest.raises(TableChangedError, match="t was dropped or renamed before"):
