@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean
+.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean docs
 
 CKAN ?= 2.12
 PG ?= 15
@@ -84,9 +84,9 @@ lint: .venv/dev.installed ## Check style and types
 	$(dir $(venv))zizmor --offline --no-progress --quiet --pedantic .github
 
 package: .venv/dev.installed build/package/installed ## Build wheel and sdist into dist/, install them elsewhere and try them there
-	rm -rf dist
+	rm -f dist/*.whl dist/*.tar.gz
 	build/package/bin/python -m build --no-isolation
-	build/package/bin/python -m twine check --strict dist/*
+	build/package/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	build/package/bin/check-wheel-contents dist/*.whl
 	$(venv) -m pytest tests/package --artefacts dist $(PYTEST_ARGS)
 
@@ -103,6 +103,10 @@ picture: .venv/dev.installed ## Record runs of the demo and of status --watch as
 	$(venv) docs/images/record.py
 	$(venv) -m docs.images.record_status
 
+docs: .venv/dev.installed build/docs/installed ## Build the documentation as a site into dist/site, and check it
+	build/docs/bin/python -m mkdocs --quiet build --strict --clean --site-dir dist/site
+	$(venv) -m pytest tests/docs --site dist/site $(PYTEST_ARGS)
+
 lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--upgrade for new versions of all
 	rm -rf build/lock
 	$(call check_python)
@@ -116,7 +120,9 @@ lock: ## Write requirements/*.txt after a change of pyproject.toml; LOCK_ARGS=--
 			-o requirements/ckan-$$version.txt requirements/ckan-$$version.in || exit 1; \
 	done
 	build/lock/bin/uv pip compile $(compile) --no-deps -o requirements/ckan-redis.txt requirements/ckan-redis.in
-	build/lock/bin/uv pip compile $(compile) -c requirements/dev.txt -o requirements/package.txt requirements/package.in
+	for tools in package docs; do \
+		build/lock/bin/uv pip compile $(compile) -c requirements/dev.txt -o requirements/$$tools.txt requirements/$$tools.in || exit 1; \
+	done
 	rm -rf build/lock
 
 clean: ## Remove all that was made here, the cached CKAN too
@@ -129,12 +135,12 @@ check_python = @test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; se
 	"$(PYTHON)" -m venv .venv
 	@touch $@
 
-# What builds is locked, too: an environment of its own in place of the one that `build` would fill with the newest.
-build/package/installed: requirements/package.txt
+# What builds is locked, too: an environment of its own in place of one that is filled with the newest.
+build/%/installed: requirements/%.txt
 	$(call check_python)
-	rm -rf build/package
-	"$(PYTHON)" -m venv build/package
-	build/package/bin/python -m pip --disable-pip-version-check --quiet --no-input install --require-hashes -r $<
+	rm -rf build/$*
+	"$(PYTHON)" -m venv build/$*
+	build/$*/bin/python -m pip --disable-pip-version-check --quiet --no-input install --require-hashes -r $<
 	@touch $@
 
 # Both lists have the same versions, so one environment serves demo, tests and linters.

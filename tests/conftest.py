@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"the CKAN release of tests that need one ({DEFAULT_VERSION}), and all of its tests",
     )
     parser.addoption("--artefacts", type=Path, help="a directory with the wheel and the sdist to install and try")
+    parser.addoption("--site", type=Path, help="a directory with the documentation as a site, to check")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
