@@ -76,9 +76,9 @@ import json, sys
 import ckan.cli.cli as cli
 import click
 from ckanext.datastore.cli import datastore
-from ckanext.datastore_dumper.cli import get_commands
+from ckanext.datastore_dumper.cli import datastore_dumper
 
-group = click.Group(commands={**cli.ckan.commands, "datastore": datastore, **{c.name: c for c in get_commands()}})
+group = click.Group(commands={**cli.ckan.commands, "datastore": datastore, "datastore-dumper": datastore_dumper})
 answers = []
 for words in json.load(sys.stdin):
     command, rest = group, words

@@ -83,7 +83,8 @@ def _simple_commands(line: str) -> Iterator[list[str]]:
     try:
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.commenters = "#"
-        tokens = list(lexer)
+        lexer.whitespace_split = True
+        tokens = [token.strip("[]") for token in lexer]  # in a usage line
     except ValueError:  # prose with an apostrophe
         return
     words: list[str] = []
@@ -91,7 +92,7 @@ def _simple_commands(line: str) -> Iterator[list[str]]:
         if re.fullmatch(r"[;|&()]+", token):
             yield _bare(words)
             words = []
-        else:
+        elif token != "OPTIONS":
             words.append(token)
 
 
