@@ -83,8 +83,3 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return match[0] if path is None else f"{match[1]}{up}{_COPIES}/{path}{match[3]}"
 
     return markdown if here.startswith(f"{_COPIES}/") else _LINK.sub(moved, markdown)
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Let code that is wider than the page be scrolled by keyboard."""
-    return re.sub(r"(<pre[^>]*>(?:<span></span>)?<code)", r'\1 tabindex="0"', html)
