@@ -1,103 +1,142 @@
-"""Bar charts as SVG that pages show as pictures: with words for those who do not see them, in light and in dark.
+"""Draws the results as docs/images/benchmark.svg: `python -m bench.chart`, which `make bench` does after it has measured.
 
-Bars stand on a logarithmic axis, because what is compared differs by factors of thousands; each has its value beside it, and
-its name, so that nothing depends on its colour.
+One panel for each benchmark that the results have, a bar for each median, the least and the greatest as a line. Colours follow
+the reader's light or dark scheme; the description says in words what the bars say.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
-_WIDTH = 860
-_NAMES = 270  # to the left of the axis
-_VALUES = 110  # to the right of the longest bar
-_BAR, _GAP = 16, 6
-_HEADING = 34
-_TOP = 56
-_BOTTOM = 34
-# On white and on black the text beside them has a contrast of more than 4.5, the bars of more than 3 (WCAG 2.2, 1.4.3, 1.4.11).
-_STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.title { font-size: 16px; font-weight: 600 }
-.group { font-weight: 600 }
-.axis { font-size: 11px; fill: #59636e }
-.line { stroke: #d1d9e0 }
-.ours { fill: #0969da }
-.other { fill: #818b98 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc }
-  .axis { fill: #9198a1 }
-  .line { stroke: #3d444d }
-  .ours { fill: #4493f8 }
-  .other { fill: #9198a1 }
+RESULTS = Path(__file__).with_name("results") / "latest.json"
+CHART = Path(__file__).parents[1] / "docs" / "images" / "benchmark.svg"
+# What a newcomer asks first. Benchmarks that are not named here are in the table alone.
+PANELS = {
+    "full": "Full export, {rows} rows ({csv_bytes})",
+    "gzip": "The same, compressed",
+    "redump": "After a small change",
+    "latency": "From commit to publication, 1,000 rows",
+    "writers": "What writers pay",
+    "download": "Answering a download",
 }
+OURS = ("daemon", "with triggers", "csv.gz", "link", "disk", "S3")
+_DIGITS = {"s": 2, "us": 1, "MB": 0, "tps": 0}
+_UNITS = {"us": "µs", "tps": "a second"}
+_WIDTH, _NAMES, _VALUES, _ROW = 900, 380, 130, 28
+_STYLE = """
+    .page { fill: #ffffff } text { font: 14px system-ui, sans-serif; fill: #1b262c } .title { font-size: 16px; font-weight: 600 }
+    .other { fill: #90a4ae } .ours { fill: #00796b } .range { stroke: #1b262c; stroke-width: 1.5 }
+    @media (prefers-color-scheme: dark) {
+      .page { fill: #12181b } text { fill: #eceff1 } .other { fill: #607d8b } .ours { fill: #4db6ac } .range { stroke: #eceff1 }
+    }
 """
 
 
 @dataclass(frozen=True)
 class Bar:
-    """`text` is the value as it is read. Ours stand out."""
+    """A figure with its spread, of which one is drawn beside others of its unit."""
 
     name: str
-    value: float
-    text: str
-    ours: bool = False
+    unit: str
+    median: float
+    least: float
+    greatest: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.median:,.{_DIGITS.get(self.unit, 2)}f} {_UNITS.get(self.unit, self.unit)}"
+
+    @property
+    def is_ours(self) -> bool:
+        return any(word in self.name for word in OURS) and "without" not in self.name
 
 
 @dataclass(frozen=True)
-class Group:
-    """Bars under one heading."""
+class Panel:
+    """A benchmark."""
 
-    heading: str
-    bars: Sequence[Bar]
+    title: str
+    bars: tuple[Bar, ...]
 
 
-def bar_chart(title: str, unit: str, groups: Sequence[Group], smallest: float) -> str:
-    """The picture. What is below `smallest` is drawn as that."""
-    greatest = max(bar.value for group in groups for bar in group.bars)
-    decades = max(math.ceil(math.log10(greatest / smallest)), 1)
-    inches = (_WIDTH - _NAMES - _VALUES) / decades
+def panels(results: Mapping[str, Any]) -> list[Panel]:
+    """What the results have to show, in the order of `PANELS`."""
+    found = []
+    for name, title in PANELS.items():
+        benchmark = results["benchmarks"].get(name)
+        if benchmark is None:
+            continue
+        facts = {
+            key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in benchmark["facts"].items()
+        }
+        if "csv_bytes" in benchmark["facts"]:
+            facts["csv_bytes"] = f"{benchmark['facts']['csv_bytes'] / 1e6:,.0f} MB of CSV"
+        bars = tuple(
+            Bar(each["name"], each["unit"], each["median"], each["min"], each["max"]) for each in benchmark["series"]
+        )
+        found.append(Panel(title.format_map(facts), bars))
+    return found
 
-    def length(value: float) -> float:
-        return max(math.log10(max(value, smallest) / smallest) * inches, 2.0)
 
-    height = _TOP + _BOTTOM + sum(_HEADING + len(group.bars) * (_BAR + _GAP) for group in groups)
-    parts = []
-    for decade in range(decades + 1):
-        x = _NAMES + decade * inches
-        parts.append(f'<line class="line" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{height - _BOTTOM}"/>')
-        label = f"{smallest * 10**decade:,.6g} {unit}"
-        parts.append(f'<text class="axis" x="{x:.1f}" y="{height - 14}" text-anchor="middle">{escape(label)}</text>')
-    y = float(_TOP)
-    for group in groups:
-        parts.append(f'<text class="group" x="12" y="{y + 22:.1f}">{escape(group.heading)}</text>')
-        y += _HEADING
-        for bar in group.bars:
-            drawn, middle = length(bar.value), y + _BAR - 4
-            kind = "ours" if bar.ours else "other"
-            parts.append(f'<text x="{_NAMES - 8}" y="{middle:.1f}" text-anchor="end">{escape(bar.name)}</text>')
-            parts.append(f'<rect class="{kind}" x="{_NAMES}" y="{y:.1f}" width="{drawn:.1f}" height="{_BAR}" rx="2"/>')
-            parts.append(f'<text x="{_NAMES + drawn + 6:.1f}" y="{middle:.1f}">{escape(bar.text)}</text>')
-            y += _BAR + _GAP
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-            'aria-labelledby="title description">',
-            f'<title id="title">{escape(title)}</title>',
-            f'<desc id="description">{escape(_in_words(groups))}</desc>',
-            f"<style>{_STYLE}</style>",
-            f'<text class="title" x="12" y="26">{escape(title)}</text>',
-            '<text class="axis" x="12" y="44">Each line is ten times the one to its left.</text>',
-            *parts,
-            "</svg>\n",
-        ]
+def chart(results: Mapping[str, Any]) -> str:
+    """The SVG."""
+    shown = panels(results)
+    body, height = "", 20
+    for panel in shown:
+        height += 26
+        body += f'  <text class="title" x="20" y="{height}">{escape(panel.title)}</text>\n'
+        height += 10
+        # Bars are long in proportion among those of their unit.
+        for _, group in groupby(panel.bars, key=lambda bar: bar.unit):
+            bars = list(group)
+            scale = (_WIDTH - _NAMES - _VALUES) / max(bar.greatest for bar in bars)
+            for bar in bars:
+                body += "".join(f"  {line}\n" for line in _row(bar, height, scale))
+                height += _ROW
+        height += 12
+    machine, settings = results["machine"], results["settings"]
+    source = (
+        f"Medians of {settings['runs']} or more runs; the line is from the least to the greatest. {machine['cores']} cores, "
+        f"Postgres {settings['postgres']}, version {results['version']}, {results['made_at'][:10]}."
+    )
+    height += 10
+    body += f'  <text x="20" y="{height}">{escape(source)}</text>\n'
+    height += 16
+    said = " ".join(
+        f"{panel.title}: " + "; ".join(f"{bar.name} {bar.text}" for bar in panel.bars) + "." for panel in shown
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        'aria-labelledby="benchmark-title benchmark-description">\n'
+        '  <title id="benchmark-title">What it costs, measured</title>\n'
+        f'  <desc id="benchmark-description">{escape(said)}</desc>\n'
+        f"  <style>{_STYLE}  </style>\n"
+        f'  <rect class="page" width="{_WIDTH}" height="{height}"/>\n{body}</svg>\n'
     )
 
 
-def _in_words(groups: Sequence[Group]) -> str:
-    return " ".join(
-        f"{group.heading}: {'; '.join(f'{bar.name} {bar.text}' for bar in group.bars)}." for group in groups
-    )
+def _row(bar: Bar, top: int, scale: float) -> Iterator[str]:
+    middle = top + _ROW / 2
+    end = _NAMES + bar.median * scale
+    yield f'<text x="{_NAMES - 10}" y="{middle + 5:.0f}" text-anchor="end">{escape(bar.name)}</text>'
+    kind = "ours" if bar.is_ours else "other"
+    yield f'<rect class="{kind}" x="{_NAMES}" y="{top + 4}" width="{bar.median * scale:.1f}" height="{_ROW - 8}"/>'
+    low, high = (_NAMES + value * scale for value in (bar.least, bar.greatest))
+    yield f'<path class="range" d="M{low:.1f} {middle:.0f}H{high:.1f}"/>'
+    yield f'<text x="{max(end, high) + 8:.1f}" y="{middle + 5:.0f}">{escape(bar.text)}</text>'
+
+
+def main(results: Path = RESULTS, target: Path = CHART) -> None:
+    """Draw what was measured last."""
+    target.write_text(chart(json.loads(results.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
