@@ -21,6 +21,7 @@ from bench.report import machine, rounded
 from datastore_dumper import __version__
 
 RESULTS = Path(__file__).parents[1] / "results" / "compare.json"
+BENCHMARKS = RESULTS.with_name("latest.json")
 
 
 @click.group()
@@ -96,8 +97,8 @@ def run(
 @main.command()
 @click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=RESULTS)
 def page(results: Path) -> None:
-    """Write the figures of a JSON file into docs/explanation/comparison.md and its charts."""
-    write_page(json.loads(results.read_text(encoding="utf-8")))
+    """Write the figures of a JSON file, and those of the benchmarks, into docs/explanation/comparison.md and its charts."""
+    write_page(*(json.loads(path.read_text(encoding="utf-8")) for path in (results, BENCHMARKS)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the figures into docs/explanation/comparison.md, between two marks, and the charts into docs/images."""
+"""Writes figures into docs/explanation/comparison.md, between marks, and the charts into docs/images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from bench.compare.table import crowd_figures
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/explanation/comparison.md"
 IMAGES = ROOT / "docs/images"
-BEGIN = "<!-- Figures: made by `python -m bench.compare page` from bench/results/compare.json -->"
-END = "<!-- End of figures -->"
+FIGURES = (
+    "<!-- Figures: made by `python -m bench.compare page` from bench/results/compare.json -->",
+    "<!-- End of figures -->",
+)
+GOALS = (
+    "<!-- Goals: made by `python -m bench.compare page` from bench/results/latest.json -->",
+    "<!-- End of goals -->",
+)
 _OURS = "This product"
 # What is compared with what: the product's variant, and the ways to a file of the same format in the same storage.
 _RIVALS = {
@@ -29,20 +35,24 @@ _TICKS_SECONDS = 0.02  # CPU counts in steps of 0.01
 _OF_STORAGE = ("uploaded_bytes", "storage_cpu_seconds")
 
 
-def write_page(outcome: Json, page: Path = PAGE, images: Path = IMAGES) -> None:
-    """Make all of it from one run."""
-    page.write_text(with_figures(page.read_text(encoding="utf-8"), outcome), encoding="utf-8")
+def write_page(outcome: Json, benchmarks: Json, page: Path = PAGE, images: Path = IMAGES) -> None:
+    """Make all of it from one run of the comparison and one of the benchmarks."""
+    page.write_text(with_figures(page.read_text(encoding="utf-8"), outcome, benchmarks), encoding="utf-8")
     for name, svg in charts(outcome).items():
         (images / name).write_text(svg, encoding="utf-8")
 
 
-def with_figures(text: str, outcome: Json) -> str:
-    """The page with the figures of this run. Raises `ValueError` if it lacks the marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def with_figures(text: str, outcome: Json, benchmarks: Json) -> str:
+    """The page with the figures of these runs. Raises `ValueError` if it lacks the marks."""
+    return _between(_between(text, FIGURES, _figures(outcome)), GOALS, _goals(benchmarks))
+
+
+def _between(text: str, marks: tuple[str, str], lines: Iterator[str]) -> str:
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN} and {END}")
-    return "\n".join([before + BEGIN, *_figures(outcome), END]) + after
+        raise ValueError(f"the page needs the lines {marks[0]} and {marks[1]}")
+    return "\n".join([before + begin, *lines, end]) + after
 
 
 def charts(outcome: Json) -> dict[str, str]:
@@ -140,6 +150,19 @@ def _lost(outcome: Json) -> Iterator[str]:
                             text_of(own / least, "") if least else "",
                         ]
                     )
+
+
+def _goals(benchmarks: Json) -> Iterator[str]:
+    """What `make bench` wants of this product alone."""
+    settings = benchmarks["settings"]
+    yield f"\n{benchmarks['made_at'][:10]}, {settings['rows']:,} rows, PostgreSQL {settings['postgres']}.\n"
+    yield from _head(["", "goal", "measured", ""])
+    for name, benchmark in benchmarks["benchmarks"].items():
+        for goal in benchmark["goals"]:
+            bound = f"{goal['sense']} {goal['bound']:,.6g}"
+            verdict = "met" if goal["met"] else "**missed**"
+            yield _row([f"{name}: {goal['name']}", bound, f"{goal['value']:,.3g}", verdict])
+    yield ""
 
 
 def _cell(cost: Json, measure: Measure) -> str:

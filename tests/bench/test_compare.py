@@ -1,4 +1,4 @@
-"""The whole comparison runs, on a small table, and what the page says is what the committed run measured."""
+"""The whole comparison runs, on a small table, and what the page says is what the committed runs measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.chart import Bar, Group, bar_chart
-from bench.compare.__main__ import RESULTS, main
+from bench.compare.__main__ import BENCHMARKS, RESULTS, main
 from bench.compare.figures import MEASURES, median_of, text_of
 from bench.compare.page import IMAGES, PAGE, charts, with_figures, write_page
 from datastore_dumper.config.model import DebounceConfig
@@ -109,7 +109,7 @@ def test_writers_and_clients_were_there(outcome: dict[str, Any]) -> None:
 def test_page_and_charts_are_made_of_a_run(outcome: dict[str, Any], tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    write_page(outcome, page, tmp_path)
+    write_page(outcome, json.loads(BENCHMARKS.read_text()), page, tmp_path)
     text = page.read_text(encoding="utf-8")
     assert f"{ROWS:,} rows" in text
     seconds = text_of(outcome["changes"]["row"]["costs"]["ours-csv-s3"]["seconds"]["median"], "s")
@@ -118,10 +118,10 @@ def test_page_and_charts_are_made_of_a_run(outcome: dict[str, Any], tmp_path: Pa
         assert ET.parse(tmp_path / name).getroot().tag == f"{SVG}svg"
 
 
-def test_the_committed_page_has_the_figures_of_the_committed_run() -> None:
-    committed = json.loads(RESULTS.read_text(encoding="utf-8"))
+def test_the_committed_page_has_the_figures_of_the_committed_runs() -> None:
+    committed, benchmarks = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS, BENCHMARKS))
     text = PAGE.read_text(encoding="utf-8")
-    assert text == with_figures(text, committed), "run: python -m bench.compare page"
+    assert text == with_figures(text, committed, benchmarks), "run: python -m bench.compare page"
     for name, svg in charts(committed).items():
         assert (IMAGES / name).read_text(encoding="utf-8") == svg, "run: python -m bench.compare page"
         assert f"(../images/{name})" in text
