@@ -18,6 +18,7 @@ from bench.compare.changes import Load, write_file
 from bench.compare.meter import Meter
 from bench.download import counting_postgres
 from bench.tables import RESOURCE_ID, load
+from datastore_dumper.errors import UnavailableError
 from tests.support.ckan_env import ckan_environment
 from tests.support.ckan_site import CkanPlatform, CkanSite, Databases
 from tests.support.datastore import DUMPER_ROLE, READ_ROLE, WRITE_ROLE, prepare_datastore
@@ -80,6 +81,9 @@ def open_stage(
         postgres = stack.enter_context(counting_postgres(_SETTINGS))
         server = PostgresServer(postgres.tcp_dsn())
         server.create_roles(WRITE_ROLE, READ_ROLE, DUMPER_ROLE)
+        with server.connect() as admin:
+            if admin.execute("SELECT to_regclass('pg_stat_statements')").fetchone() == (None,):
+                raise UnavailableError("this Postgres has no pg_stat_statements, which says what statements cost")
         s3 = stack.enter_context(running_s3())
         s3.client().make_bucket(BUCKET)
         proxy = stack.enter_context(proxy_to(postgres.tcp_dsn()))
