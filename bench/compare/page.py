@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.chart import Bar, Group, bar_chart
+from bench.compare.bars import Bar, Group, bar_chart
 from bench.compare.figures import MEASURES, Json, Measure, median_of, range_of, rows_of, text_of, without_file
 from bench.compare.table import crowd_figures
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench.chart import Bar, Group, bar_chart
 from bench.compare.__main__ import BENCHMARKS, RESULTS, main
+from bench.compare.bars import Bar, Group, bar_chart
 from bench.compare.figures import MEASURES, median_of, text_of
 from bench.compare.page import IMAGES, PAGE, charts, with_figures, write_page
 from datastore_dumper.config.model import DebounceConfig
@@ -135,6 +135,6 @@ def test_a_chart_says_all_in_words_and_escapes_them() -> None:
     assert described.text == "A & B: psql | <gzip> 100 s; x 0 s."
     assert root.attrib["role"] == "img"
     assert "prefers-color-scheme: dark" in svg
-    bars = list(root.iter(f"{SVG}rect"))
-    assert [rect.attrib["class"] for rect in bars] == ["other", "ours"]
+    page, *bars = root.iter(f"{SVG}rect")
+    assert [rect.attrib["class"] for rect in (page, *bars)] == ["page", "other", "ours"]
     assert float(bars[0].attrib["width"]) > 10 * float(bars[1].attrib["width"]) > 0
