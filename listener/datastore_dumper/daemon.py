@@ -47,6 +47,7 @@ log = get_logger(__name__)
 
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 _TICK_SECONDS = 1  # between two words to the service manager
+_LINGER = timedelta(seconds=30)  # for a COPY to be gone whose daemon has lost its lease
 _HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
 
@@ -89,6 +90,7 @@ class Daemon:
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
         self._running: dict[int, tuple[Pending, Future[bool]]] = {}
+        self._somebody_exports = False  # as of the last look: this daemon or another
         self._local = threading.local()
         self._workers: list[Worker] = []
 
@@ -128,7 +130,7 @@ class Daemon:
             supervisor.start("listen", lambda: listen(self._database, self._bell, self._monitor.pings, supervisor.stop))
             supervisor.start("renew leases", self._renew_leases)
             supervisor.start("keep house", self._keep_house)
-            self._start_watchdogs(lambda: bool(self._running))
+            self._start_watchdogs(lambda: self._somebody_exports or bool(self._running))
             supervisor.start("look", lambda: self._look_and_submit(pool, spool))
             self._monitor.start(supervisor)
             # In slices: a wait without end would not let Python run signal handlers everywhere.
@@ -204,6 +206,9 @@ class Daemon:
             pending, now = look(connection)
             seconds = time.monotonic() - asked
             self._monitor.pings.send_if_due(connection)
+        self._somebody_exports = now is not None and any(
+            each.lease_until is not None and now < each.lease_until + _LINGER for each in pending
+        )
         todo = None if now is None else agenda(pending, self._debounce, now)
         self._monitor.health.looked(pending, todo, now, seconds)
         if todo is None or now is None or self._supervisor.stop.is_set():

@@ -27,9 +27,9 @@ PATIENCE_SECONDS = 3
 """A COPY that was cancelled long ago and still holds its lock is of a process that reads no more."""
 
 _LOOK_SECONDS = 0.1
-# While nothing is exported here it is about exports of processes that are frozen. The first look that finds a waiter is
-# followed by others at once, so with the patience this is still well below the 15 s that xloader waits.
-_IDLE_SECONDS = 8
+# While nobody has a lease there is no COPY to cancel but that of a `verify`, which watches for itself unless it is frozen; then
+# Postgres ends its session after 10 s (`export`).
+_IDLE_SECONDS = 30
 _QUERY_SECONDS = 30
 
 

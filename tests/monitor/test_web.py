@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
 
 from datastore_dumper import __version__
+from datastore_dumper.failpoints import VARIABLE
 from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.proxy import proxy_to
 from tests.support.waiting import eventually
@@ -81,6 +83,33 @@ def test_what_is_to_do_and_what_fails(dumper: Dumper, writer: psycopg.Connection
         assert found["exports_total", "csv", "failed"] == 1
         assert sum(value for key, value in found.items() if key[0] == "storage_errors_total") >= 1
         parked.rename(files)
+
+
+def test_an_export_under_way_and_a_writer_that_waits_for_it(
+    dumper: Dumper, writer: psycopg.Connection, watched: Watched
+) -> None:
+    writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
+    # Much more than the buffers between Postgres and the daemon hold, and one segment.
+    writer.execute("INSERT INTO t (a) SELECT repeat('x', 1000) FROM generate_series(1, 40000)")
+    paused = {VARIABLE: f"within_segment=pause:{dumper.directory}"}
+    arrived = dumper.directory / "within_segment"
+    with dumper.running(paused, monitor=watched.settings, export={"segment_bytes": 1 << 30}) as daemon:
+        eventually(arrived.exists, timeout=30)
+        eventually(lambda: watched.metrics()["pending_resources", "exporting"] == 1, timeout=30)
+        found = watched.metrics()
+        assert found["leases_held"] == found["snapshots_held"] == 1
+        assert found["oldest_snapshot_age_seconds"] > 0
+        assert found["gave_way_total"] == found["writers_waited_seconds_total"] == 0
+        began = time.monotonic()
+        writer.execute("SET lock_timeout = '15s'")  # xloader's
+        writer.execute("TRUNCATE t")
+        waited = time.monotonic() - began
+        daemon.wait_for("gave_way", table="public.t")
+        arrived.with_name("within_segment.release").touch()
+        daemon.wait_for("published", resource_id="t", rows=0)
+        found = watched.metrics()
+        assert found["gave_way_total"] == 1, "one writer, however often it was looked at"
+        assert 0.2 <= found["writers_waited_seconds_total"] <= waited
 
 
 def test_a_storage_that_is_away(dumper: Dumper, writer: psycopg.Connection, watched: Watched) -> None:

@@ -17,6 +17,7 @@ _CHUNK_BYTES = 256 * 1024
 _ORDER_SECONDS = 10
 _HEADER_BYTES = 5  # of a message of Postgres: its type and its length, which counts itself but not the type
 _NOTIFICATION = b"A"  # PostgreSQL: Message Formats, NotificationResponse
+_COMPLETE = b"C"  # CommandComplete
 
 
 class Proxy:
@@ -26,6 +27,8 @@ class Proxy:
         self.port = 0
         self.dropped_notifications = 0
         self.bytes_from_server = 0
+        self.statements = 0
+        """That the server has carried out, BEGIN and COMMIT among them."""
         self._target = host, port
         self._delay_seconds = 0.0
         self._drops_notifications = False
@@ -169,6 +172,7 @@ class _Messages:
                 self._left = 1 + int.from_bytes(data[at + 1 : at + _HEADER_BYTES], "big")
                 self._drop = self._proxy._drops_notifications and data[at : at + 1] == _NOTIFICATION
                 self._proxy.dropped_notifications += self._drop
+                self._proxy.statements += data[at : at + 1] == _COMPLETE
             piece = data[at : at + self._left]
             at += len(piece)
             self._left -= len(piece)
