@@ -80,3 +80,13 @@ def test_behind_its_primary(
         is_file, new, live = dumps()
         assert is_file
         assert new == live != old
+        # Nobody has asked for long: the first to ask is heard, though the standby cannot be written to.
+        with database.connect() as primary:
+            primary.execute("UPDATE datastore_dumper.resource SET asked_at = now() - interval '1 year'")
+            assert dumper.once(tables={"policy": "on_demand"}) == 0
+            standby_server.caught_up(primary)
+            site.restart(PLUGINS, settings)  # which looks at most once in a minute
+            assert dumps() == (False, new, new)
+            assert dumper.once(tables={"policy": "on_demand"}) == 0
+            standby_server.caught_up(primary)
+        assert dumps() == (True, new, new)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from psycopg import sql
 
+from datastore_dumper.choice import FormatRule, Selection
 from datastore_dumper.install import install
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.storage.base import Storage
@@ -43,6 +44,15 @@ HALTS = (
     "before_publish", "within_publish", "after_publish",
 )  # fmt: skip
 TRIGGERS = tuple(f"datastore_dumper_{event}" for event in ("insert", "update", "delete", "truncate"))
+
+# Which tables get files. The first is what all ends with.
+SELECTIONS = (
+    Selection(FORMATS),
+    Selection(FORMATS, exclude=(TABLES[0],)),
+    Selection(FORMATS, on_demand=True),
+    Selection(FORMATS, min_rows=4),
+    Selection(FORMATS, rules=(FormatRule(TABLES[0], FORMATS[:1]),)),
+)
 
 tables = st.sampled_from(TABLES)
 names = st.sampled_from(NAMES)
@@ -251,6 +261,16 @@ class Machine(RuleBasedStateMachine):
         if self.daemons[daemon].step is None:
             self.daemons[daemon].reconcile(halt)
 
+    @rule(daemon=daemons, selection=st.sampled_from(SELECTIONS))
+    def select(self, daemon: int, selection: Selection) -> None:
+        """One daemon may have read its configuration again, and the other not yet."""
+        if self.daemons[daemon].step is None:
+            self.daemons[daemon].select(selection)
+
+    @rule(table=tables)
+    def ask(self, table: str) -> None:
+        self.admin.execute("SELECT datastore_dumper.ask(%s)", [table])
+
     @rule(daemon=daemons, halt=st.sampled_from(["", "before_garbage", "within_garbage"]))
     def collect(self, daemon: int, halt: str) -> None:
         if self.daemons[daemon].step is None:
@@ -305,6 +325,7 @@ class Machine(RuleBasedStateMachine):
             self.go_on(writer, "ROLLBACK")
         for daemon in self.daemons:
             daemon.resume()
+            daemon.select(SELECTIONS[0])
         self.leases(0, "expired unnoticed")
         self.witness.check()
         daemon = self.daemons[0]

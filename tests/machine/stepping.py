@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,10 @@ class SteppedDaemon:
             database, None, self._mortal, self.leases, ownership, settings, processes, spool, threading.Event()
         )
 
+    def select(self, selection: Selection) -> None:
+        """What the configuration says of tables and formats from here on."""
+        self._worker.settings = replace(self._worker.settings, selection=selection)
+
     @property
     def compats(self) -> Mapping[str, str]:
         return {each: str(file_format(each).format.compat(COMPAT)) for each in FORMATS}
@@ -181,7 +186,10 @@ class SteppedDaemon:
 
     def reconcile(self, halt_at: str = "") -> None:
         self._do(
-            lambda: reconcile(self._connection, Selection(FORMATS), compats=self.compats, retain_seconds=0), halt_at
+            lambda: reconcile(
+                self._connection, self._worker.settings.selection, compats=self.compats, retain_seconds=0
+            ),
+            halt_at,
         )
 
     def collect(self, halt_at: str = "") -> None:
