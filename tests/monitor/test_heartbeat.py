@@ -92,6 +92,7 @@ def test_who_does_not_answer_holds_nobody_up(dumper: Dumper, writer: psycopg.Con
 @pytest.mark.parametrize(
     "url",
     [f"http://127.0.0.1:{free_port()}/{SECRET}", f"http://name.invalid/{SECRET}", f"https://127.0.0.1:1/{SECRET}"],
+    ids=["closed", "no name", "no https"],  # of a port that differs, processes that share the tests would disagree
 )
 def test_who_is_not_there(url: str) -> None:
     error = Heartbeat(url)._call()
