@@ -1,8 +1,8 @@
 """The way of a job queue: for each call of CKAN's API that changes the table, a job fetches CKAN's dump and uploads it.
 
-After the public description of ckanext-datastore-dumper: a job each time a table is updated by `datastore_create` or
-`datastore_upsert`, which fetches `/datastore/dump/<id>?bom=True&latest=True` and gives it to the file store. Here the worker
-runs already, starts a process for each job as RQ does, and has nothing of CKAN in its memory, which is kinder than the truth.
+As the public description of ckanext-datastore-dumper has it: `datastore_create` and `datastore_upsert` enqueue a job, which
+asks CKAN for its live dump with a byte order mark and gives it to the file store. Here the worker runs already, starts a process
+for each job as RQ does, and has nothing of CKAN in its memory, which is kinder than the truth.
 """
 
 from __future__ import annotations
