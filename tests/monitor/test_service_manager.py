@@ -130,6 +130,26 @@ def test_a_loop_that_is_stuck_is_not_called_alive(
         manager.wait_for(has(WATCHDOG="1"), told)
 
 
+def test_what_systemd_does_with_one_that_is_stuck_brings_it_back(
+    dumper: Dumper, writer: psycopg.Connection, tmp_path: Path
+) -> None:
+    """WatchdogSec= over: SIGABRT, and another start. The tests have no systemd, so they do it."""
+    with listening(str(tmp_path / "notify")) as manager:
+        with dumper.running(manager.environ) as stuck, dumper.database.connect() as admin:
+            stuck.wait_for("published", resource_id="t")
+            with admin.transaction():
+                admin.execute("LOCK TABLE datastore_dumper.change IN ACCESS EXCLUSIVE MODE")
+                waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'datastore_dumper.change'::regclass"
+                eventually(lambda: admin.execute(waits).fetchone(), timeout=WAIT_SECONDS)
+                stuck.process.send_signal(signal.SIGABRT)
+                assert stuck.process.wait(WAIT_SECONDS) == -signal.SIGABRT
+        again = len(manager.messages)
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        with dumper.running(manager.environ) as restarted:
+            restarted.wait_for("published", resource_id="t", rows=1)
+            manager.wait_for(has(WATCHDOG="1"), manager.wait_for(has(READY="1"), again))
+
+
 def test_while_exports_finish_it_is_alive(dumper: Dumper, writer: psycopg.Connection, tmp_path: Path) -> None:
     """systemd's watchdog goes on while a service stops."""
     paused = {"DUMPER_TEST_FAILPOINTS": f"before_publish=pause:{tmp_path}"}

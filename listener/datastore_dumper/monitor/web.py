@@ -11,7 +11,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from datastore_dumper import __version__
 from datastore_dumper.errors import ConfigError, DumperError, PermissionDeniedError, UnavailableError
-from datastore_dumper.logs import get_logger
+from datastore_dumper.logs import get_logger, mask_text
 from datastore_dumper.monitor import metrics
 from datastore_dumper.monitor.health import Health
 
@@ -89,7 +88,8 @@ def serving(listen: str | None, health: Health, write_gauges: Callable[[], None]
     def readyz() -> _Answer:
         verdict = health.verdict()
         status = HTTPStatus.SERVICE_UNAVAILABLE if verdict.status == "unready" else HTTPStatus.OK
-        return status, _JSON, _json(asdict(verdict))
+        reasons = [{"code": each.code, "message": mask_text(each.message)} for each in verdict.reasons]
+        return status, _JSON, _json({"status": verdict.status, "reasons": reasons})
 
     def all_metrics() -> _Answer:
         write_gauges()
