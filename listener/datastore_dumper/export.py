@@ -136,19 +136,22 @@ class SegmentReader:
         failpoint("after_segment")
         return segment
 
-    def boundaries(self, first: int | None, last: int | None, rows: int, most: int) -> list[int]:
+    def boundaries(
+        self, first: int | None, last: int | None, rows: int, most: int, *, by_ids: bool = False
+    ) -> list[int]:
         """Buckets at which segments of about so many rows begin, at most `most` of them, within [first, last].
 
         The first is the first bucket that has rows. Empty: there are none. Raises what `export` raises.
         """
         name = self.state.table.identifier.as_string(self.connection).replace("%", "%%")  # beside placeholders
-        statement = query("boundaries").replace("{table}", name).encode()
+        statement = query("boundaries_by_id" if by_ids else "boundaries").replace("{table}", name).encode()
         bounds = {
             "first_id": -(2**63) if first is None else first << BUCKET_BITS,
             "last_id": 2**63 - 1 if last is None else ((last + 1) << BUCKET_BITS) - 1,
         }
+        step = {"buckets": max(rows >> BUCKET_BITS, 1)} if by_ids else {"rows": rows}
         with self._explained(), self._locked_snapshot(()):
-            return [row[0] for row in self.connection.execute(statement, {**bounds, "rows": rows, "most": most})]
+            return [row[0] for row in self.connection.execute(statement, {**bounds, **step, "most": most})]
 
     def measure(self, least_rows: int) -> Size:
         """How many rows the table has in the snapshot, if they are fewer than `least_rows`, and its bytes now.

@@ -70,6 +70,8 @@ class SegmentSource:
     target_bytes: int
     """Of a segment."""
     row_bytes: float = _GUESSED_ROW_BYTES
+    _has_gaps: bool = field(default=False, init=False)
+    """Of the ids, half have no row somewhere."""
     _number: int = field(default=0, init=False)
 
     def segments(self, parts: Sequence[Fresh], *, whole: bool = False) -> Generator[SegmentFile, None, None]:
@@ -99,6 +101,9 @@ class SegmentSource:
                     continue
                 if segment.rows:
                     self.row_bytes = max(segment.length / segment.rows, 1.0)
+                last = item.part.last
+                if last is not None and segment.rows < (last - item.start + 1) << (BUCKET_BITS - 1):
+                    self._has_gaps = True
                 self.progress(segment.rows, final=True)
                 running.extend(map(self._start, islice(items, 1)))
                 yield segment
@@ -119,11 +124,15 @@ class SegmentSource:
 
     def _cut(self, part: Fresh) -> Iterator[_Item]:
         """By steps of half a segment, so that the last one is no shorter than that: a short one would be joined with its
-        neighbour the next time, and equal bytes in other segments are not known to be equal."""
+        neighbour the next time, and equal bytes in other segments are not known to be equal.
+
+        Rows are counted only once a segment has shown that ids say little about them. The results that decide this come in
+        the order of the segments, so the same rows are cut in the same places.
+        """
         at = part.first
         cuts = _FIRST_CUTS
         while True:
-            halves = self._starts(part, at, 2 * cuts + 1, slack=0.5)
+            halves = self._starts(part, at, 2 * cuts + 1, slack=0.5, by_ids=not self._has_gaps)
             more = len(halves) > 2 * cuts + 1
             starts = [
                 start
@@ -138,11 +147,11 @@ class SegmentSource:
                 return
             cuts = min(2 * cuts, _CUTS_AT_ONCE)
 
-    def _starts(self, part: Fresh, at: int | None, segments: int, slack: float = 1.0) -> list[int]:
+    def _starts(self, part: Fresh, at: int | None, segments: int, slack: float, *, by_ids: bool = False) -> list[int]:
         """The buckets where that many segments begin from `at` on, and where the next one would. `slack` times as long
         ones are let pass."""
         rows = max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
-        return self._patiently(lambda: self.reader.boundaries(at, part.last, rows, segments + 1))
+        return self._patiently(lambda: self.reader.boundaries(at, part.last, rows, segments + 1, by_ids=by_ids))
 
     def _inline(self, part: Fresh) -> SegmentFile:
         return self._patiently(lambda: self._read(part))

@@ -86,6 +86,25 @@ SELECT
     (SELECT nullif(count(*), %(most)s) FROM (SELECT FROM {table} LIMIT %(most)s) AS t),
     pg_catalog.pg_table_size(%(relid)s);
 
+-- name: boundaries_by_id
+-- The first bucket that has rows from an id on, and then the first that has any so many buckets later. Where ids have few
+-- gaps that is what `boundaries` finds by counting rows, and it looks at one row for each.
+WITH RECURSIVE start (id) AS (
+    (
+        SELECT t._id::bigint FROM {table} AS t
+        WHERE t._id >= %(first_id)s AND t._id <= %(last_id)s ORDER BY t._id LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT t._id::bigint FROM {table} AS t
+        WHERE t._id >= ((s.id >> 13) + %(buckets)s) << 13 AND t._id <= %(last_id)s
+        ORDER BY t._id LIMIT 1
+    )
+    FROM start AS s
+    WHERE (s.id >> 13) + %(buckets)s <= %(last_id)s >> 13
+)
+SELECT id >> 13 AS bucket FROM start WHERE id IS NOT NULL LIMIT %(most)s;
+
 -- name: boundaries
 -- The first bucket that has rows from an id on, and then the bucket of each row that comes so many rows later. Walks the
 -- index of _id, so gaps of any width cost nothing; LIMIT ends the recursion. {table} is put in, quoted.

@@ -251,6 +251,30 @@ def test_boundaries(bench: Bench, ids: Sequence[int], rows: int, expected: list[
             assert reader.boundaries(None, expected[0], rows, 100) == expected[:1]
 
 
+@pytest.mark.parametrize(
+    ("ids", "rows", "expected"),
+    [
+        ([], 10, []),
+        ([1], 10, [0]),
+        (range(1, 8192 * 6), 8192 * 2, [0, 2, 4]),
+        (range(1, 8192 * 6), 8192 * 3 - 1, [0, 2, 4]),
+        ([-20000, -5, 5, 9000], 1, [-3, -1, 0, 1]),
+        ([5, 8192 * 1000, 8192 * 1001], 8192 * 2, [0, 1000]),
+        ([-(2**63), 2**63 - 8193, 2**63 - 1], 8192, [-(2**50), 2**50 - 2, 2**50 - 1]),
+    ],
+)
+def test_boundaries_by_ids(bench: Bench, ids: Sequence[int], rows: int, expected: list[int]) -> None:
+    bench.writer.execute("TRUNCATE t")
+    bench.writer.execute("ALTER TABLE t ALTER COLUMN _id TYPE bigint")
+    bench.writer.execute("INSERT INTO t (_id) SELECT unnest(%s::bigint[])", [list(ids)])
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        reader = SegmentReader(bench.segment, bench.witness, state, Compat(), (), 1, bench.stop)
+        assert reader.boundaries(None, None, rows, 100, by_ids=True) == expected
+        assert reader.boundaries(None, None, rows, 2, by_ids=True) == expected[:2]
+        if expected:
+            assert reader.boundaries(None, expected[0], rows, 100, by_ids=True) == expected[:1]
+
+
 def test_boundaries_are_found_without_reading_the_rest(bench: Bench) -> None:
     """A cast keeps the name of its column, and ORDER BY means the cast then: that sorts the whole table."""
     bench.writer.execute("ANALYZE t")
