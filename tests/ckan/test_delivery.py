@@ -494,6 +494,30 @@ def test_settings_of_ckan_files(on_disk: Portal, tmp_path: Path) -> None:
         on_disk.site.restart(PLUGINS, on_disk.settings)
 
 
+@pytest.mark.patient
+def test_settings_of_a_bucket_of_ckan_files(in_bucket: Portal) -> None:
+    """CKAN itself opens the same storage, by the adapter of ckanext-file-keeper-cloud."""
+    if in_bucket.site.platform.version != "2.12":
+        pytest.skip("CKAN has such storages from 2.12 on")
+    keys = {name.rpartition(".")[2]: value for name, value in in_bucket.settings.items()}
+    storage = {
+        "type": "ckan:s3",
+        "bucket": keys["bucket"],
+        "key": keys["access_key"],
+        "secret": keys["secret_key"],
+        "region": "us-east-1",
+        "endpoint": f"http://{keys['endpoint']}",
+    }
+    settings = {f"ckan.files.storage.cloud.{name}": value for name, value in storage.items()}
+    try:
+        in_bucket.site.restart([*PLUGINS, "file_keeper_cloud"], {f"{PREFIX}storage": "ckan.files:cloud", **settings})
+        link = in_bucket.dump(in_bucket.public).headers["Location"]
+        assert link.startswith(f"http://{keys['endpoint']}/{keys['bucket']}/datastore-dumps/")
+        assert HTTP.request("GET", link).data == in_bucket.live
+    finally:
+        in_bucket.site.restart(PLUGINS, in_bucket.settings)
+
+
 def test_a_link_to_nothing_is_never_made(in_bucket: Portal) -> None:
     resource_id = make_table(in_bucket.site, "deleted")
     assert in_bucket.dumper.once() == 0
