@@ -194,6 +194,7 @@ AS $$
     WHERE t.tgrelid = of_relid AND t.tgenabled = 'A' AND t.tgqual IS NULL
         AND obj_description(t.oid, 'pg_trigger') = e.comment
 $$;
+COMMENT ON FUNCTION datastore_dumper.sound_triggers IS 'How many of the four triggers a table has, as defined and ENABLE ALWAYS.';
 
 -- What the bytes of a file depend on besides the rows: names, types, order and comments of the columns, the labels of
 -- enums, the expressions of generated columns (a virtual one takes another without a rewrite); and the version of each of
@@ -225,6 +226,8 @@ AS $$
         ), '')
     )
 $$;
+COMMENT ON FUNCTION datastore_dumper.signature IS
+    'What the bytes of a file depend on besides the rows: columns, labels of enums, versions of our triggers.';
 
 -- signature() of every DataStore table, and whether its triggers are sound: the same for all at once, which the reconciler
 -- asks for. One by one it would take a minute for 20,000 tables. A test compares the two.
