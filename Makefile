@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture fidelity bench compare lint package lock ckan-env picture translations screenshots clean docs
+.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture conformance fidelity bench compare lint package lock ckan-env picture translations screenshots clean docs
 
 CKAN ?= 2.12
 PG ?= 15
@@ -23,6 +23,7 @@ ROWS ?= 2000000
 RUNS ?= 3
 TIMES ?= 200
 PYTEST_ARGS ?=
+NAME ?=
 STEPS ?= 10000
 LOCK_ARGS ?=
 
@@ -64,6 +65,9 @@ test-deep: .venv/dev.installed ## Run the state machine for long, on disk and on
 test-postgres: .venv/dev.installed ## Run the tests of SQL and daemon on another Postgres of this machine (PG=15; 14 to 18)
 	TEST_POSTGRES_MAJOR=$(PG) $(venv) -m pytest $(or $(PYTEST_ARGS),$(parallel) tests/sql $(addprefix tests/listener/test_,$(addsuffix .py,\
 		daemon export publish request segments standby tables upgrade)))
+
+conformance: .venv/dev.installed ## Try an S3 service (S3_TEST_ENDPOINT, _ACCESS_KEY, _SECRET_KEY; NAME='Some service 1.2')
+	@$(venv) -m tests.storage.conformance $(if $(NAME),'$(NAME)')
 
 fidelity: .venv/dev.installed ## Compare files with a real CKAN's dumps, byte for byte (CKAN=2.12 TABLES=200 SEED=7)
 	@$(venv) -m tests.fidelity --ckan $(CKAN) --tables $(TABLES) --seed $(SEED)

@@ -22,6 +22,7 @@ def s3_settings(s3_server: S3Server, s3_bucket: str) -> S3Settings:
         prefix="dumps/portal",
         access_key=s3_server.access_key,
         secret_key=s3_server.secret_key,
+        region=s3_server.region,
     )
 
 

