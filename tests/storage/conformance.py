@@ -3,7 +3,7 @@
     S3_TEST_ENDPOINT=host:port S3_TEST_ACCESS_KEY=... S3_TEST_SECRET_KEY=... make conformance NAME='Some service 1.2'
 
 `S3_TEST_SECURE=1` for https, `S3_TEST_REGION` for another region than us-east-1. The key must be allowed to make and remove
-buckets. Without an endpoint it is SeaweedFS's turn. Exits with 1 if something is not as it must be; what pytest said of it stands above
+buckets. Without an endpoint it is SeaweedFS's turn. Exits with 1 if something is not as it must be; what pytest said stands above
 the row.
 """
 
