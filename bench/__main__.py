@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import ddl, download, full, growth, gzip, latency, redump, writers
+from bench import daemons, ddl, download, full, growth, gzip, latency, redump, scale, writers
 from bench.measurements import Outcome
 from bench.report import show, write
 from bench.rig import Rig, open_rig
@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, Callable[[Rig], Outcome]] = {
     "latency": latency.run,
     "growth": growth.run,
     "download": download.run,
+    "daemons": daemons.run,
+    "scale": scale.run,
 }
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
@@ -41,16 +43,29 @@ RESULTS = Path(__file__).with_name("results") / "latest.json"
     help="Changes (latency) and DDL of each kind.",
 )
 @click.option(
+    "--tables",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="Small tables (scale; daemons takes 1000 of them at the most).",
+)
+@click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, help="The JSON file to write."
 )
-def main(names: tuple[str, ...], rows: int, runs: int, times: int, output: Path) -> None:
+def main(names: tuple[str, ...], rows: int, runs: int, times: int, tables: int, output: Path) -> None:
     """Run benchmarks: those that are named, or all of them."""
     chosen = [name for name in BENCHMARKS if name in names or not names]
     console = Console(width=None if sys.stdout.isatty() else 140)
     progress = Console(stderr=True, style="dim")
     outcomes: dict[str, Outcome] = {}
-    with open_rig(rows, runs, times, lambda what: progress.print(what, highlight=False)) as rig:
-        settings = {"rows": rows, "runs": runs, "times": times, "postgres": rig.postgres.binaries.version}
+    with open_rig(rows, runs, times, tables, lambda what: progress.print(what, highlight=False)) as rig:
+        settings = {
+            "rows": rows,
+            "runs": runs,
+            "times": times,
+            "tables": tables,
+            "postgres": rig.postgres.binaries.version,
+        }
         for name in chosen:
             outcomes[name] = BENCHMARKS[name](rig)
             show(console, name, outcomes[name])

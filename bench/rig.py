@@ -45,6 +45,8 @@ class Rig:
     rows: int
     runs: int
     times: int
+    tables: int
+    """How many there are where many small ones are measured."""
     postgres: PrivatePostgres
     server: PostgresServer
     directory: Path
@@ -87,22 +89,39 @@ class Rig:
             directory = Path(name)
             spool = directory / "spool"
             spool.mkdir()
-            dumper = Dumper(
-                database,
-                directory,
-                {
-                    "database": {"dsn": database.dsn_for(DUMPER_ROLE)},
-                    "roles": {"daemon": DUMPER_ROLE, "ckan_write": WRITE_ROLE, "ckan_read": READ_ROLE},
-                    "debounce": {"quiet_seconds": 0},
-                    "export": {"formats": ["csv"], "spool_directory": str(spool), **export},
-                    "storage": self._disk(directory) if kind == "disk" else self._bucket(stack),
-                    "log": {"format": "json"},
-                },
-            )
+            storage = self._disk(directory) if kind == "disk" else self._bucket(stack)
+            dumper = Dumper(database, directory, self._settings(database, spool, storage, **export))
             forget(database)
             process = stack.enter_context(dumper.running())
             process.wait_for("published", timeout_seconds=_EXPORT_SECONDS)
             yield RunningDaemon(process, database, spool)
+
+    @contextmanager
+    def many(self, databases: list[ScratchDatabase], kind: StorageKind) -> Iterator[tuple[Dumper, list[DaemonProcess]]]:
+        """A daemon for each entry, with one storage, and nothing published yet."""
+        with tempfile.TemporaryDirectory(dir=self.directory) as name, ExitStack() as stack:
+            directory = Path(name)
+            storage = self._disk(directory) if kind == "disk" else self._bucket(stack)
+            dumpers = []
+            for number, database in enumerate(databases):
+                own = directory / f"daemon-{number}"
+                (own / "spool").mkdir(parents=True)
+                dumpers.append(Dumper(database, own, self._settings(database, own / "spool", storage)))
+            for database in {each.name: each for each in databases}.values():
+                forget(database)
+            yield dumpers[0], [stack.enter_context(dumper.running()) for dumper in dumpers]
+
+    def _settings(
+        self, database: ScratchDatabase, spool: Path, storage: dict[str, Any], **export: Any
+    ) -> dict[str, Any]:
+        return {
+            "database": {"dsn": database.dsn_for(DUMPER_ROLE)},
+            "roles": {"daemon": DUMPER_ROLE, "ckan_write": WRITE_ROLE, "ckan_read": READ_ROLE},
+            "debounce": {"quiet_seconds": 0},
+            "export": {"formats": ["csv"], "spool_directory": str(spool), **export},
+            "storage": storage,
+            "log": {"format": "json"},
+        }
 
     def _disk(self, directory: Path) -> dict[str, Any]:
         files = directory / "files"
@@ -189,7 +208,7 @@ def forget(database: ScratchDatabase) -> None:
 
 
 @contextmanager
-def open_rig(rows: int, runs: int, times: int, say: Callable[[str], None]) -> Iterator[Rig]:
+def open_rig(rows: int, runs: int, times: int, tables: int, say: Callable[[str], None]) -> Iterator[Rig]:
     """Start the server: as it comes, fsync and all."""
     with (
         tempfile.TemporaryDirectory(prefix="datastore-dumper-bench-") as directory,
@@ -198,4 +217,4 @@ def open_rig(rows: int, runs: int, times: int, say: Callable[[str], None]) -> It
     ):
         server = PostgresServer(postgres.dsn())
         server.create_roles(WRITE_ROLE, READ_ROLE, DUMPER_ROLE)
-        yield Rig(rows, runs, times, postgres, server, Path(directory), say, stack)
+        yield Rig(rows, runs, times, tables, postgres, server, Path(directory), say, stack)

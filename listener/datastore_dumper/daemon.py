@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from datastore_dumper import __version__
@@ -31,7 +30,7 @@ from datastore_dumper.install import require_installed
 from datastore_dumper.lease import Leases
 from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
-from datastore_dumper.look import look
+from datastore_dumper.look import Backlog, look
 from datastore_dumper.monitor import exports, metrics
 from datastore_dumper.monitor.monitor import Monitor
 from datastore_dumper.monitor.storage import MeteredStorage
@@ -89,6 +88,7 @@ class Daemon:
         self._processes = SegmentProcesses(config.export.workers)
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
+        self._backlog = Backlog()
         self._running: dict[int, tuple[Pending, Future[bool]]] = {}
         self._somebody_exports = False  # as of the last look: this daemon or another
         self._local = threading.local()
@@ -199,32 +199,42 @@ class Daemon:
         keep_connected(self._database, "look", self._supervisor.stop, work, self._monitor.health.turned)
 
     def _submit_due(self, connection: Connection, pool: ThreadPoolExecutor, spool: Path) -> float:
-        """Look once and start what is due, as far as there are free workers. Returns seconds until the next look."""
-        interval = self._config.look.interval_seconds
-        asked = time.monotonic()
-        with Deadline(connection, _QUERY_SECONDS):
-            pending, now = look(connection)
-            seconds = time.monotonic() - asked
-            self._monitor.pings.send_if_due(connection)
-        self._somebody_exports = now is not None and any(
-            each.lease_until is not None and now < each.lease_until + _LINGER for each in pending
-        )
-        todo = None if now is None else agenda(pending, self._debounce, now)
-        self._monitor.health.looked(pending, todo, now, seconds)
-        if todo is None or now is None or self._supervisor.stop.is_set():
-            return interval
-        if todo.unknown - self._reported:
-            self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
-            self._housekeeping_due.set()
+        """Look, unless the last look is still good, and start what is due, as far as there are free workers. Returns seconds until
+        the next look."""
+        began = time.monotonic()
+        wait_seconds = self._config.look.interval_seconds
+        if self._backlog.lasts(began):
+            wait_seconds = min(wait_seconds, self._backlog.good_until - began)
+        else:
+            with Deadline(connection, _QUERY_SECONDS):
+                pending, now = look(connection)
+                ended = time.monotonic()
+                self._monitor.pings.send_if_due(connection)
+            self._somebody_exports = now is not None and any(
+                each.lease_until is not None and now < each.lease_until + _LINGER for each in pending
+            )
+            todo = None if now is None else agenda(pending, self._debounce, now)
+            self._monitor.health.looked(pending, todo, now, ended - began)
+            if todo is None or now is None:
+                return wait_seconds
+            if todo.unknown - self._reported:
+                self._reported |= todo.unknown  # once each: one that cannot be helped must not keep the reconciler busy
+                self._housekeeping_due.set()
+            self._backlog = Backlog.found(todo.due, now, began, ended)
+            if todo.next_due_in is not None:
+                wait_seconds = min(wait_seconds, todo.next_due_in.total_seconds())
+        if self._supervisor.stop.is_set():
+            return wait_seconds
         running = {relid: pending for relid, (pending, _) in list(self._running.items())}
         allowed = self._pace.allowance(time.monotonic())
-        started = startable(todo.due, running, self._config.export.concurrency, allowed)
+        started = startable(self._backlog.due, running, self._config.export.concurrency, allowed)
         self._pace.take(sum(not each.has_files for each in started))
         for each in started:
-            self._submit(pool, each, spool, (now - each.first_change_at).total_seconds())
-        if allowed == 0 and any(not each.has_files for each in todo.due):
-            interval = min(interval, self._pace.seconds_to_next())
-        return min(interval, (todo.next_due_in or timedelta(seconds=interval)).total_seconds())
+            self._submit(pool, each, spool, self._backlog.age_seconds(each, time.monotonic()))
+        self._backlog = self._backlog.without(started)
+        if allowed == 0 and any(not each.has_files for each in self._backlog.due):
+            wait_seconds = min(wait_seconds, self._pace.seconds_to_next())
+        return wait_seconds
 
     def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path, age_seconds: float) -> None:
         started = time.monotonic()

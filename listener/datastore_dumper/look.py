@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from datastore_dumper.database import Connection
@@ -14,3 +16,38 @@ def look(connection: Connection) -> tuple[list[Pending], datetime | None]:
     rows = connection.execute(query("pending")).fetchall()
     pending = [Pending(*row[:-1]) for row in rows]
     return pending, (rows[0][-1] if rows else None)
+
+
+_SHARE = 10
+"""A look may take one part in so many of the time, while there is something to do without it."""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What the last look found due and is not started yet. With thousands of tables due, a look takes longer than the export of
+    a small one, so it is not repeated after each: claiming finds out what others have published meanwhile."""
+
+    due: tuple[Pending, ...] = ()
+    now: datetime | None = None
+    """The database's clock when it looked."""
+    ended: float = float("-inf")
+    """When that was, in monotonic seconds."""
+    good_until: float = float("-inf")
+
+    @classmethod
+    def found(cls, due: Iterable[Pending], now: datetime, began: float, ended: float) -> Backlog:
+        """By a look from `began` to `ended`."""
+        return cls(tuple(due), now, ended, ended + _SHARE * (ended - began))
+
+    def lasts(self, at: float) -> bool:
+        """Whether there is something to do at that time without another look."""
+        return bool(self.due) and at < self.good_until
+
+    def without(self, started: Iterable[Pending]) -> Backlog:
+        gone = {each.relid for each in started}
+        return replace(self, due=tuple(each for each in self.due if each.relid not in gone))
+
+    def age_seconds(self, each: Pending, at: float) -> float:
+        """For how long the oldest change of a table has been waiting."""
+        assert self.now is not None, "nothing was found"
+        return (self.now - each.first_change_at).total_seconds() + at - self.ended

@@ -1,7 +1,7 @@
 -- Leases: one daemon at a time exports a table. An epoch counts the claims; publishing compares it.
 
 -- name: claim
--- Nothing comes back if somebody else has the table, or is just taking it. A lease that ran out without being given back is
+-- Nothing comes back if somebody else has the table, is just taking it, or has published it since we looked. A lease that ran out without being given back is
 -- an export that failed: its daemon died, perhaps of this table.
 UPDATE datastore_dumper.resource AS r
 SET lease_owner = %(owner)s, lease_epoch = r.lease_epoch + 1,
@@ -13,6 +13,7 @@ SET lease_owner = %(owner)s, lease_epoch = r.lease_epoch + 1,
 FROM (
     SELECT relid FROM datastore_dumper.resource
     WHERE relid = %(relid)s AND (lease_until IS NULL OR lease_until < clock_timestamp())
+        AND (requested_at IS NOT NULL OR EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = %(relid)s))
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE r.relid = free.relid

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from bench.__main__ import BENCHMARKS, main
 from bench.measurements import Goal, Series
 
-SMALL = ["--rows", "1000", "--runs", "1", "--times", "2"]
+SMALL = ["--rows", "1000", "--runs", "1", "--times", "2", "--tables", "20"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_run_says_where_and_how_it_was_made(run: dict[str, Any]) -> None:
-    assert run["settings"] == {"rows": 1000, "runs": 1, "times": 2, "postgres": run["settings"]["postgres"]}
+    sizes = {"rows": 1000, "runs": 1, "times": 2, "tables": 20}
+    assert run["settings"] == {**sizes, "postgres": run["settings"]["postgres"]}
     assert run["machine"]["cores"] >= 1
     assert run["machine"]["memory_bytes"] > 2**28
     assert set(run["benchmarks"]) == set(BENCHMARKS)
