@@ -106,24 +106,20 @@ def _idle(rig: Rig, database: ScratchDatabase, outcome: Outcome) -> None:
     idle_seconds = _IDLE_SECONDS if rig.tables >= _FEW_TABLES else 2
     rig.say(f"scale: nothing for {idle_seconds} s")
 
-    def transactions() -> int:
-        """All committed in the database, by the daemon alone: it asks in autocommit mode."""
-        with database.connect() as admin:
-            (count,) = admin.execute(
-                "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
-            ).fetchone() or (0,)
-        return int(count)
-
-    with database.connect() as admin:  # autovacuum's transactions count, too
-        admin.execute("ALTER SYSTEM SET autovacuum = off")
-        admin.execute("SELECT pg_reload_conf()")
-    _pause.wait(2)  # Postgres counts what was asked before
-    before = transactions()
-    _pause.wait(idle_seconds)
-    rate = (transactions() - before - 1) / idle_seconds
+    log = rig.postgres.directory / "postgres.log"
     with database.connect() as admin:
-        admin.execute("ALTER SYSTEM RESET autovacuum")
+        for setting in ("log_statement = 'all'", "log_line_prefix = '%a|'"):
+            admin.execute(f"ALTER SYSTEM SET {setting}".encode())
         admin.execute("SELECT pg_reload_conf()")
+        _pause.wait(1)
+        before = log.stat().st_size
+        _pause.wait(idle_seconds)
+        with log.open("rb") as lines:
+            lines.seek(before)
+            asked = sum(line.startswith(b"datastore-dumper ") for line in lines)
+        admin.execute("ALTER SYSTEM RESET ALL")
+        admin.execute("SELECT pg_reload_conf()")
+    rate = asked / idle_seconds
     outcome.facts["idle_queries_a_second"] = rate
     outcome.goals.append(Goal("queries a second when nothing happens", rate, _IDLE_QUERIES_A_SECOND))
 

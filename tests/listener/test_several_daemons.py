@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -12,6 +12,7 @@ import pytest
 
 from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
+from datastore_dumper.lease import Leases
 from tests.support.converged import collect_all, left_in_database, orphans
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
@@ -193,6 +194,41 @@ def test_a_daemon_takes_no_more_than_it_can_export(dumper: Dumper, writer, tmp_p
             assert _leased(dumper) == 2
         pause.release()
         eventually(lambda: len(stuck.all("published")) == 2, timeout=30)
+
+
+def test_each_daemon_adds_its_places(dumper: Dumper, writer, tmp_path: Path) -> None:
+    """As many tables are exported at once as all daemons together have places, and each daemon fills its own."""
+    for number in range(TABLES):
+        create_table(writer, f"t{number}", {"a": "text"})
+    dumper.settings["lease"] = {"ttl_seconds": 120}  # paused there, they are not renewed
+    pauses = []
+    with ExitStack() as stack:
+        for count in range(1, 4):
+            directory = tmp_path / str(count)
+            directory.mkdir()
+            pauses.append(Pause(directory, "after_claim"))
+            stack.enter_context(dumper.running(pauses[-1].env, export={"concurrency": 2}))
+            eventually(lambda count=count: _leased(dumper) == 2 * count, timeout=30)
+        with dumper.database.connect() as admin:
+            assert (
+                admin.execute(
+                    "SELECT count(*) FROM datastore_dumper.resource WHERE lease_until > clock_timestamp() GROUP BY lease_owner"
+                ).fetchall()
+                == [(2,)] * 3
+            )
+        for pause in pauses:
+            pause.release()
+        eventually(lambda: all(is_fresh(dumper, f"t{number}") for number in range(TABLES)), timeout=60)
+
+
+def test_what_somebody_has_published_since_is_not_exported_again(dumper: Dumper, writer) -> None:
+    """Another daemon may find it due by a look before that."""
+    assert dumper.once() == 0
+    with handle(dumper.database, "dumper").connect("test") as connection:
+        (relid,) = writer.execute("SELECT 't'::regclass::oid::int").fetchone() or (0,)
+        assert Leases("late", 60).claim(connection, relid) is None
+        writer.execute("UPDATE t SET a = 'second'")
+        assert Leases("in time", 60).claim(connection, relid) is not None
 
 
 def test_daemons_share_the_work(dumper: Dumper, writer) -> None:
