@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture conformance fidelity bench compare lint package lock ckan-env picture translations screenshots clean docs
+.PHONY: help demo test test-ckan test-deep test-postgres failpoints torture conformance fidelity bench compare lint package lock portal ckan-env picture translations screenshots clean docs
 
 CKAN ?= 2.12
 PG ?= 15
@@ -95,6 +95,9 @@ package: .venv/dev.installed build/package/installed ## Build wheel and sdist in
 	build/package/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	build/package/bin/check-wheel-contents dist/*.whl
 	$(venv) -m pytest tests/package --artefacts dist $(PYTEST_ARGS)
+
+portal: .venv/dev.installed ## Start a fresh CKAN to try things on; docs/tutorial/first-download.md is played on it
+	@$(venv) -m tests.portal
 
 ckan-env: .venv/dev.installed ## Make the virtualenv with CKAN that tests need, ahead of them (CKAN=2.10, 2.11 or 2.12)
 	$(venv) -m tests.support.ckan_env $(CKAN)
