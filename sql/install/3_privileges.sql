@@ -35,7 +35,14 @@ BEGIN
             'datastore_dumper.lookup(text, text), '
             'datastore_dumper.request(text, boolean), datastore_dumper.status(text), '
             'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', daemon);
-        FOR target IN SELECT * FROM datastore_dumper.datastore_table AS t WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT')
+        -- A table that has no triggers yet gets this from attach(), in a transaction of its own: one with thousands of
+        -- tables would need more locks than Postgres has room for.
+        FOR target IN
+            SELECT * FROM datastore_dumper.datastore_table AS t
+            WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT') AND (
+                NOT pg_has_role(t.relowner, 'USAGE')
+                OR EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.relid AND g.tgname LIKE 'datastore\_dumper\_%')
+            )
         LOOP
             IF pg_has_role(target.relowner, 'USAGE') THEN
                 EXECUTE format('GRANT SELECT ON public.%I TO %I', target.resource_id, daemon);

@@ -274,6 +274,18 @@ def test_nobody_else_may_do_anything(database: ScratchDatabase) -> None:
         )
 
 
+def test_the_script_locks_no_table_that_has_no_triggers_yet(database: ScratchDatabase) -> None:
+    """The server has room for some thousands of locks, and a portal may have more tables."""
+    with database.connect("ckan_write") as writer, database.connect() as admin:
+        create_table(writer, "t", {"a": "text"})
+        admin.execute(install_script(ROLES).removesuffix("COMMIT;\n").encode())
+        assert admin.execute("SELECT FROM pg_locks WHERE relation = 'public.t'::regclass").fetchone() is None
+        admin.execute("ROLLBACK")
+    install(handle(database), ROLES)
+    with database.connect("dumper") as daemon:
+        assert daemon.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
 def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDatabase) -> None:
     with database.connect("ckan_write") as writer:
         create_table(writer, "busy", {"a": "text"})
