@@ -144,7 +144,8 @@ class SegmentReader:
         The first is the first bucket that has rows. Empty: there are none. Raises what `export` raises.
         """
         name = self.state.table.identifier.as_string(self.connection).replace("%", "%%")  # beside placeholders
-        statement = query("boundaries_by_id" if by_ids else "boundaries").replace("{table}", name).encode()
+        text = query("boundaries_by_id") if by_ids else query("boundaries")
+        statement = text.replace("{table}", name).encode()
         bounds = {
             "first_id": -(2**63) if first is None else first << BUCKET_BITS,
             "last_id": 2**63 - 1 if last is None else ((last + 1) << BUCKET_BITS) - 1,

@@ -30,7 +30,9 @@ def test_json(dumper: Dumper) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"notices": [], "tables": 2, "attached": 1, "failed": {}}
     done = command(path, "uninstall", *superuser)
-    assert (done.returncode, done.stderr, json.loads(done.stdout)) == (0, "", {"notices": []})
+    assert (done.returncode, done.stderr) == (0, "")
+    # The role of the functions is the cluster's, and other tests install at the same time.
+    assert all("another database of this cluster" in notice for notice in json.loads(done.stdout)["notices"])
     done = command(path, "uninstall", *superuser)
     assert json.loads(done.stdout) == {"notices": ["datastore_dumper is not installed in this database"]}
 

@@ -36,6 +36,10 @@ class Stage:
         assert lease is not None
         return lease
 
+    def write(self) -> None:
+        """So that there is something to claim the table for."""
+        self.writer.execute("INSERT INTO t (a) VALUES ('x')")
+
     def state(self) -> TableState:
         with handle(self.database, "dumper").connect("holder") as holder, hold_snapshot(holder, self.relid) as state:
             return state
@@ -149,6 +153,7 @@ def test_publishing_forgets_exactly_what_the_snapshot_showed(stage: Stage) -> No
 def test_the_former_object_becomes_garbage_and_the_same_one_does_not(stage: Stage) -> None:
     leases = Leases("a", 20)
     for key, announced in (("t/1", True), ("t/2", True), ("t/2", False)):
+        stage.write()
         if announced:
             announce(stage.connection, key)
         stage.publish(stage.claim(leases), stage.state(), new_file(key, announced))
@@ -197,6 +202,7 @@ def test_files_that_were_not_made_again_are_retired_with_their_changes(stage: St
     """Another daemon makes another format: its file would look fresh, for the changes are forgotten."""
     leases = Leases("a", 20)
     for key, format_name in (("t/1", "tsv"), ("t/2", "csv")):
+        stage.write()
         announce(stage.connection, key)
         stage.publish(stage.claim(leases), stage.state(), replace(new_file(key), format=format_name))
     assert list(published_files(stage.connection, "t")) == ["csv"]
@@ -233,6 +239,7 @@ def test_an_unchanged_object_that_was_retired_meanwhile_is_not_published(stage: 
     leases = Leases("a", 20)
     announce(stage.connection, "t/1")
     stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
+    stage.write()
     lease = stage.claim(leases)
     reconcile(stage.connection, Selection(("tsv",)), compats={"tsv": "2.12"}, retain_seconds=0)
     with pytest.raises(ExportError, match="was retired before it was published"):
