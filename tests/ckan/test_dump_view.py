@@ -310,7 +310,7 @@ def test_a_file_in_a_bucket_is_fetched_from_there(portal: Portal, s3_server: S3S
         (["datastore_dumper"], "Add datastore after datastore_dumper"),
         (
             ["other_dump", "datastore_dumper", "datastore"],
-            "Put datastore_dumper before the plugin of ckan_test_plugins",
+            "Put datastore_dumper before the plugin of ckan_other_dump",
         ),
     ],
 )

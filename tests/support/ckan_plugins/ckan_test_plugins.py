@@ -8,7 +8,6 @@ from typing import Any
 import ckan.plugins as p
 import ckan.plugins.toolkit as tk
 from ckanext.datastore.interfaces import IDatastore
-from flask import Blueprint
 
 
 @tk.chained_action
@@ -71,17 +70,6 @@ class NoAnonymous(p.SingletonPlugin):
         if tk.current_user.is_anonymous and endpoint not in allowed:
             return tk.redirect_to("user.login", came_from=tk.request.path)
         return None
-
-
-class OtherDump(p.SingletonPlugin):
-    """Answers the DataStore's dumps itself."""
-
-    p.implements(p.IBlueprint)
-
-    def get_blueprint(self) -> Any:
-        blueprint = Blueprint("other_dump", __name__)
-        blueprint.add_url_rule("/datastore/dump/<resource_id>", view_func=lambda resource_id: resource_id)
-        return blueprint
 
 
 class DownloadListener(p.SingletonPlugin):
