@@ -74,12 +74,15 @@ def dump(resource_id: str) -> Any:
 def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal) -> Any:
     if isinstance(request, NotAnswerable) and not request.extra:
         raise UnheededError(request.arguments)
-    resource_id = _authorized_id(name, portal)
+    _require_offered(name, portal)
+    found = _file_of_table(name, request)
+    resource_id = name if found is not None else _table_of(name)
+    _require_allowed(resource_id if portal.names_file_by_real_id else name)
     if isinstance(request, NotAnswerable):
         raise UnheededError(request.arguments)
     if tk.request.method == "GET":  # whoever only looks whether a link works asks for nothing
         portal.demand.note(resource_id, portal.explain)
-    file = _equal_file(resource_id, request, portal)
+    file = _equal_file(found or published_file(resource_id, request.format), resource_id, request, portal)
     behind = None if file.fresh else _seconds_behind(resource_id, request, portal)
     headers = ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal))
     # What nobody in particular may have, everybody may.
@@ -88,11 +91,8 @@ def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal)
     return announce(resource_id, request.format, file, response, portal)
 
 
-def _authorized_id(name: str, portal: Portal) -> str:
-    """The name of the table, if this user may dump it: asked of CKAN the way its own dump asks.
-
-    The action and not the bare authorization function, so that whatever plugins put around the action has its say.
-    """
+def _require_offered(name: str, portal: Portal) -> None:
+    """Raises `NotOfferedError` where files are no answer to anybody."""
     if name in portal.public_tables:
         raise NotOfferedError("a public table")
     if portal.row_filters:
@@ -107,22 +107,44 @@ def _authorized_id(name: str, portal: Portal) -> str:
     backend = DatastoreBackend.get_active_backend()
     if type(backend) is not DatastorePostgresqlBackend:  # one that is derived from it may search otherwise
         raise NotOfferedError("the DataStore is not CKAN's own in Postgres")
-    exists, real_id = backend.resource_id_from_alias(name)
+
+
+def _file_of_table(name: str, request: DumpRequest | NotAnswerable) -> PublishedFile | None:
+    """The file of a table of this very name: then it is no alias, and CKAN's view of them need not be searched, which takes
+    Postgres nearly as long as finding the file. None: it may be an alias, or there is no file, or no answer."""
+    if isinstance(request, NotAnswerable):
+        return None
+    try:
+        return published_file(name, request.format)
+    except DumperError as error:
+        # Raised when it is asked again, of whom CKAN allows the table.
+        log.debug("%r: %s", name, error.message)
+        return None
+
+
+def _table_of(name: str) -> str:
+    """The name of the table that a name or an alias stands for."""
+    exists, real_id = DatastoreBackend.get_active_backend().resource_id_from_alias(name)
     if not exists:
         raise RefusedError("no such table or alias")
-    resource_id: str = real_id or name
-    # Until 2.11 CKAN's dump searches by the name that was typed, so that is what those plugins have their say about.
-    asked_for = resource_id if portal.names_file_by_real_id else name
+    table: str = real_id or name
+    return table
+
+
+def _require_allowed(asked_for: str) -> None:
+    """Raises `RefusedError` unless this user may dump the table: asked of CKAN the way its own dump asks.
+
+    The action and not the bare authorization function, so that whatever plugins put around the action has its say. Until 2.11
+    CKAN's dump searches by the name that was typed, so that is what those plugins have their say about.
+    """
     try:
         tk.get_action("datastore_search")({}, {"resource_id": asked_for, "limit": 0, "include_total": False})
     except (tk.NotAuthorized, tk.ObjectNotFound, tk.ValidationError) as refusal:
         raise RefusedError("CKAN refuses") from refusal
-    return resource_id
 
 
-def _equal_file(resource_id: str, request: DumpRequest, portal: Portal) -> PublishedFile:
+def _equal_file(file: PublishedFile | None, resource_id: str, request: DumpRequest, portal: Portal) -> PublishedFile:
     """The published file, if it is made as CKAN's own dump would be, or in the way that the site wants it."""
-    file = published_file(resource_id, request.format)
     if file is None:
         if request.extra and (error := failure(resource_id, request.format)):
             raise NeverReadyError(error)
