@@ -26,7 +26,7 @@ PANELS = {
     "writers": "What writers pay",
     "download": "Answering a download",
 }
-OURS = ("daemon", "with triggers", "csv.gz", "link", "disk", "S3")
+OURS = ("daemon", "with triggers", "csv.gz", "link", "disk", "s3")
 _DIGITS = {"s": 2, "us": 1, "MB": 0, "tps": 0}
 _UNITS = {"us": "µs", "tps": "a second"}
 _WIDTH, _NAMES, _VALUES, _ROW = 900, 380, 130, 28
@@ -56,7 +56,9 @@ class Bar:
 
     @property
     def is_ours(self) -> bool:
-        return any(word in self.name for word in OURS) and "without" not in self.name
+        """And not what it is compared with."""
+        is_reference = "without" in self.name or self.name.endswith(": full")
+        return any(word in self.name for word in OURS) and not is_reference
 
 
 @dataclass(frozen=True)
