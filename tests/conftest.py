@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("ckan") is None:
         for item in items:
             if item.get_closest_marker("patient"):
+                # Not switched off: `.ci/run` runs them, in each release of CKAN.
                 item.add_marker(pytest.mark.skip(reason="runs where --ckan names a release"))
 
 

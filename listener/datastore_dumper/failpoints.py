@@ -104,5 +104,5 @@ def _act(name: str) -> None:
 def _pause(mark: Path) -> None:
     mark.touch()
     release = mark.with_name(f"{mark.name}.release")
-    while not release.exists():  # asked again and again: whoever releases may be any process, in any language
-        time.sleep(_POLL_SECONDS)
+    while not release.exists():
+        time.sleep(_POLL_SECONDS)  # whoever releases may be any process, in any language, so a file is asked for

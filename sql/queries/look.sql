@@ -33,7 +33,7 @@ LISTEN datastore_dumper;
 SELECT 1;
 
 -- name: notify_self
--- A ping, and whether the triggers of this session's database would ring at all.
+-- A ping, and whether the triggers of the database would ring at all: its setting, as any session there sees it.
 SELECT
     pg_catalog.current_setting('datastore_dumper.notify', true) IS NOT DISTINCT FROM 'off' AS is_off,
     CASE WHEN pg_catalog.current_setting('datastore_dumper.notify', true) IS DISTINCT FROM 'off'

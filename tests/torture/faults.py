@@ -195,8 +195,8 @@ class Faults:
 
 
 def _last(action: Action) -> None:
-    """While a fault lasts. A sleep, for that is what the plan says: how long; nobody tells when it has been enough."""
-    time.sleep(action.lasts)
+    """While a fault lasts."""
+    time.sleep(action.lasts)  # the plan says how long; nothing happens that could end it
 
 
 def _fill(path: Path) -> None:

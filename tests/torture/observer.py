@@ -163,5 +163,5 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)
+        time.sleep(0.2)  # what is waited for is in Postgres or another process, which ring no bell here
     return True

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from datastore_dumper.checks.results import Result, Subject, ok, warning
 from datastore_dumper.config.fields import Setting, settings
-from datastore_dumper.config.model import Section
+from datastore_dumper.config.values import Section
 
 # What `load` writes down as the source of a value: a file with a place in it, or a file that another setting names.
 _FILE = re.compile(r"(?P<file>/.*?)(?:, line \d+, column \d+|, named by .*)")

@@ -200,6 +200,7 @@ def _lag(standby: Connection, primary: Connection, patience_seconds: float) -> R
             return ok("standby.lag", f"it caught up with the primary within {max(seconds, 0.1):.1f} s")
         if seconds >= patience_seconds:
             break
+        # A sleep: Postgres 14 to 18 have nothing to wait on until a standby has come to a position.
         time.sleep(_POLL_SECONDS)
     since = (
         ""

@@ -11,7 +11,8 @@ import click
 from datastore_dumper.cli.options import config_option
 from datastore_dumper.config import load
 from datastore_dumper.config.fields import settings
-from datastore_dumper.config.model import Config, Section
+from datastore_dumper.config.model import Config
+from datastore_dumper.config.values import Section
 from datastore_dumper.logs import mask_text
 
 

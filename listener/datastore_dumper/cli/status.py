@@ -94,6 +94,7 @@ class _View:
 
     def rest(self, interval: float) -> None:
         """Between two looks; as long as one took, so that looking is never most of what Postgres does. A signal ends it."""
+        # A sleep: the table is of all resources, and nothing tells when one of them has changed.
         time.sleep(max(interval, self.seconds))
 
 

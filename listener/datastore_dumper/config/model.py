@@ -1,54 +1,33 @@
 """The typed configuration: every setting, its bounds and its description, once. `load` knows where values come from.
 
 The example file, the reference page, the environment variables and the error messages are made from these models
-(`fields`, `example`), so a setting is added here and nowhere else. Durations are seconds, and say so in their names.
+(`fields`, `example`), so a setting is added in its section and nowhere else. Durations are seconds, and say so in their
+names. `values` has the kinds of values; the sections about storage are in `storage_sections`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from datastore_dumper.config import rules
-from datastore_dumper.formats import file_format_names
-
-# Signature Version 4 refuses presigned links that live longer than 7 days.
-_MAX_LINK_EXPIRY_SECONDS = 7 * 24 * 3600
-_DAY_SECONDS = 24 * 3600
-
-AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(rules.absolute)]
-SecretFile = Annotated[Path, Field(strict=False)]
-"""A file that holds the secret of the setting named without `_file`: `secret_files` has the rule for its name."""
-Dsn = Annotated[SecretStr, AfterValidator(rules.dsn)]
-RoleName = Annotated[str, Field(min_length=1), AfterValidator(rules.role)]
-Endpoint = Annotated[str, AfterValidator(rules.endpoint)]
-WebAddress = Annotated[str, AfterValidator(rules.web_address)]
-SecretWebAddress = Annotated[SecretStr, AfterValidator(rules.secret_web_address)]
-ListenAddress = Annotated[str, AfterValidator(rules.listen_address)]
-Bucket = Annotated[str, AfterValidator(rules.bucket)]
-Prefix = Annotated[str, AfterValidator(rules.prefix)]
-Compat = Literal["2.10", "2.11", "2.12"]
-if TYPE_CHECKING:
-    FormatName = str
-else:
-    FormatName = Literal[file_format_names()]  # whatever formats are installed
-Pattern = Annotated[str, AfterValidator(rules.pattern)]
-FormatRule = Annotated[str, AfterValidator(rules.format_rule)]
-FormatNames = Annotated[tuple[FormatName, ...], AfterValidator(rules.unique), AfterValidator(rules.loadable_formats)]
-
-
-class Section(BaseModel):
-    """A group of settings: immutable, strictly typed, and without room for keys that nobody reads."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        validate_default=True,
-        hide_input_in_errors=True,
-    )
+from datastore_dumper.config.storage_sections import StorageConfig
+from datastore_dumper.config.values import (
+    DAY_SECONDS,
+    AbsolutePath,
+    Compat,
+    Dsn,
+    FormatNames,
+    FormatRule,
+    ListenAddress,
+    Pattern,
+    RoleName,
+    SecretFile,
+    SecretWebAddress,
+    Section,
+    WebAddress,
+)
 
 
 class DatabaseConfig(Section):
@@ -128,13 +107,13 @@ class DebounceConfig(Section):
     quiet_seconds: float = Field(
         default=30,
         ge=0,
-        le=_DAY_SECONDS,
+        le=DAY_SECONDS,
         description="How long a table must not have changed before it is dumped again.",
     )
     max_delay_seconds: float = Field(
         default=600,
         ge=0,
-        le=7 * _DAY_SECONDS,
+        le=7 * DAY_SECONDS,
         description="The age of its oldest unpublished change at which a table is dumped again however busy it is.",
     )
 
@@ -154,7 +133,7 @@ class LookConfig(Section):
         default=2, ge=0.1, le=60, description="How often to look for due tables when no notification comes."
     )
     reconcile_interval_seconds: float = Field(
-        default=60, ge=1, le=_DAY_SECONDS, description="How often to compare tables and triggers with what should be."
+        default=60, ge=1, le=DAY_SECONDS, description="How often to compare tables and triggers with what should be."
     )
 
 
@@ -222,7 +201,7 @@ class ExportConfig(Section):
         description="Pause after a table's first failed export. It doubles with each further failure.",
     )
     retry_max_seconds: float = Field(
-        default=600, ge=0.1, le=_DAY_SECONDS, description="The longest pause between attempts."
+        default=600, ge=0.1, le=DAY_SECONDS, description="The longest pause between attempts."
     )
 
     @model_validator(mode="after")
@@ -294,122 +273,6 @@ class LeaseConfig(Section):
         le=3600,
         description="How long a table stays reserved for a daemon that no longer answers.",
     )
-
-
-class DiskConfig(Section):
-    """A directory of this machine. Read if storage.type is disk."""
-
-    directory: AbsolutePath = Field(
-        description="Where the files are kept. It must exist, and nothing else belongs there.",
-        examples=["/var/lib/datastore-dumper/files"],
-    )
-
-
-class S3Config(Section):
-    """A bucket of an S3 service. Read if storage.type is s3."""
-
-    endpoint: Endpoint = Field(default="s3.amazonaws.com", description="Host or host:port of the service.")
-    secure: bool = Field(default=True, description="Whether to speak https to the endpoint.")
-    public_endpoint: Endpoint | None = Field(
-        default=None,
-        description="Host or host:port that browsers reach the service by. Not set: the endpoint.",
-        examples=["files.example.org"],
-    )
-    public_secure: bool | None = Field(
-        default=None, description="Whether links to the public endpoint are https. Not set: as secure.", examples=[True]
-    )
-    bucket: Bucket = Field(description="The bucket. It must exist and be private.", examples=["ckan-dumps"])
-    prefix: Prefix = Field(
-        default="datastore-dumps",
-        description="What all keys begin with. Nothing else belongs below it, for unreferenced objects are deleted.",
-    )
-    region: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The region to sign for. Not set: the one in an AWS endpoint's name, else us-east-1.",
-        examples=["eu-central-1"],
-    )
-    access_key: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Access key. Not set: taken from AWS's environment variables and files or the machine's role.",
-        examples=["AKIAIOSFODNN7EXAMPLE"],
-    )
-    secret_key: SecretStr | None = Field(
-        default=None,
-        min_length=1,
-        description="Secret key, better kept in secret_key_file.",
-        examples=["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"],
-    )
-    secret_key_file: SecretFile | None = Field(
-        default=None,
-        description="A file that holds the secret key, instead of secret_key. A bare name is a systemd credential.",
-        examples=["/etc/datastore-dumper/secret-key"],
-    )
-    session_token: SecretStr | None = Field(
-        default=None,
-        min_length=1,
-        description="Session token of temporary credentials. Links die with it.",
-        examples=["FwoGZXIvYXdzEXAMPLETOKEN"],
-    )
-    role: str | None = Field(
-        default=None,
-        min_length=1,
-        description="ARN of a role that is assumed with the access key (AWS STS). Links die with its session, after an hour.",
-        examples=["arn:aws:iam::123456789012:role/ckan-dumps"],
-    )
-    ca_file: AbsolutePath | None = Field(
-        default=None,
-        description="Certificate authorities to trust (PEM). Not set: SSL_CERT_FILE, else the usual public ones.",
-        examples=["/etc/ssl/certs/ca-certificates.crt"],
-    )
-    addressing_style: Literal["auto", "path", "virtual"] = Field(
-        default="auto", description="Bucket in the path or in the host name. auto: virtual on AWS, path elsewhere."
-    )
-    read_timeout_seconds: float = Field(
-        default=60,
-        ge=1,
-        le=3600,
-        description="How long the service may be silent before a request is given up, and made again three times.",
-    )
-
-    @model_validator(mode="after")
-    def _check_credentials(self) -> S3Config:
-        if self.access_key and not self.secret_key:
-            raise rules.wrong(
-                "is set, but storage.s3.secret_key is not", key="access_key", hint="Set both, or neither."
-            )
-        for key in ("secret_key", "session_token", "role"):
-            if getattr(self, key) and not self.access_key:
-                raise rules.wrong("is set, but storage.s3.access_key is not", key=key, hint="Set both, or neither.")
-        return self
-
-
-class StorageConfig(Section):
-    """Where the files are kept and how long links to them live."""
-
-    type: Literal["disk", "s3"] = Field(
-        description="The kind of storage: its section below must be filled in.", examples=["disk"]
-    )
-    disk: DiskConfig | None = Field(default=None)
-    s3: S3Config | None = Field(default=None)
-    link_expiry_seconds: int = Field(
-        default=300, ge=1, le=_MAX_LINK_EXPIRY_SECONDS, description="How long a link to a file can be followed."
-    )
-    grace_seconds: int = Field(
-        default=3600,
-        ge=0,
-        le=30 * _DAY_SECONDS,
-        description="How long a superseded file is kept after the last link to it expired, for downloads under way.",
-    )
-
-    @model_validator(mode="after")
-    def _check_section(self) -> StorageConfig:
-        if self.type == "disk" and self.disk is None:
-            raise rules.wrong("is disk, but storage.disk.directory is not set", key="type")
-        if self.type == "s3" and self.s3 is None:
-            raise rules.wrong("is s3, but storage.s3.bucket is not set", key="type")
-        return self
 
 
 class LogConfig(Section):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from datastore_dumper.config.fields import Path, settings
-from datastore_dumper.config.model import Config, Section
+from datastore_dumper.config.model import Config
+from datastore_dumper.config.values import Section
 
 S = TypeVar("S", bound=Section)
 
