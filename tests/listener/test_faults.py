@@ -16,24 +16,12 @@ import psycopg
 import pytest
 
 from datastore_dumper.failpoints import VARIABLE
-from datastore_dumper.install import install
 from tests.support.converged import collect_all, orphans
 from tests.support.daemon import DaemonProcess, Dumper
-from tests.support.datastore import create_table
-from tests.support.installation import ROLES, handle
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.waiting import eventually
 
 LIBFAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketime.so.1"
-
-
-@pytest.fixture
-def writer(dumper: Dumper) -> Iterator[psycopg.Connection]:
-    """A DataStore with an empty table t, and a connection of CKAN's write role."""
-    install(handle(dumper.database), ROLES)
-    with dumper.database.connect("ckan_write") as connection:
-        create_table(connection, "t", {"a": "text"})
-        yield connection
 
 
 @dataclass

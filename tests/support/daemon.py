@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -21,8 +22,11 @@ from datastore_dumper.cli.options import database_of
 from datastore_dumper.config import Config, load_config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.daemon import Daemon
+from datastore_dumper.install import install
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.settings import open_storage
+from tests.support.datastore import create_table
+from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
 
 WAIT_SECONDS = 30
@@ -171,6 +175,15 @@ def dumper_for(database: ScratchDatabase, directory: Path) -> Dumper:
             "shutdown_timeout_seconds": 20,
         },
     )
+
+
+@pytest.fixture
+def writer(dumper: Dumper) -> Iterator[psycopg.Connection]:
+    """A DataStore with our SQL installed and one table t, and a connection of CKAN's write role."""
+    install(handle(dumper.database), ROLES)
+    with dumper.database.connect("ckan_write") as connection:
+        create_table(connection, "t", {"a": "text"})
+        yield connection
 
 
 @pytest.fixture
