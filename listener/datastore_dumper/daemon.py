@@ -90,7 +90,7 @@ class Daemon:
         self._housekeeping_due = threading.Event()
         self._reported: frozenset[int] = frozenset()
         self._backlog = Backlog()
-        self._running: dict[int, tuple[Pending, Future[bool]]] = {}
+        self._running: dict[int, tuple[Pending, Future[bool | None]]] = {}
         self._somebody_exports = False  # as of the last look: this daemon or another
         self._local = threading.local()
         self._workers: list[Worker] = []
@@ -246,18 +246,21 @@ class Daemon:
                 return  # the pool was shut down since we looked
             raise
         self._running[pending.relid] = (pending, future)
+        pace = self._pace
 
-        def done(future: Future[bool]) -> None:
+        def done(future: Future[bool | None]) -> None:
             del self._running[pending.relid]
             if not future.cancelled() and (error := future.exception()) is not None:
                 self._supervisor.fail(error)
             elif not future.cancelled() and future.result():
                 metrics.PUBLISH_DELAY.observe(age_seconds + time.monotonic() - started)
+            elif not future.cancelled() and future.result() is None and not pending.has_files:
+                pace.give_back()
             self._bell.ring()
 
         future.add_done_callback(done)
 
-    def _dump(self, relid: int, spool: Path) -> bool:
+    def _dump(self, relid: int, spool: Path) -> bool | None:
         try:
             return self._worker(spool).dump(relid)
         except UnavailableError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,23 @@ def agenda(pending: Iterable[Pending], debounce: Debounce, now: datetime) -> Age
 
 
 class Pace:
-    """So many first dumps in a minute, not all of them at its start. Times are monotonic seconds."""
+    """So many first dumps in a minute, not all of them at its start. Times are monotonic seconds. Any thread may give back."""
 
     def __init__(self, per_minute: int | None) -> None:
         """None: as many as come."""
         self.per_minute = per_minute
         self._saved = 1.0
         self._at = float("-inf")
+        self._given_back = SimpleQueue[None]()
 
     def allowance(self, now: float) -> int | None:
         """How many may be started now; None: any number."""
         if self.per_minute is None:
             return None
         per_second = self.per_minute / 60
+        while not self._given_back.empty():
+            self._given_back.get()
+            self._saved += 1
         if now > self._at:
             self._saved = min(self._saved + (now - self._at) * per_second, max(per_second, 1.0))
             self._at = now
@@ -128,6 +133,10 @@ class Pace:
     def take(self, count: int) -> None:
         """So many are started."""
         self._saved -= count
+
+    def give_back(self) -> None:
+        """One that was started was somebody else's: nothing was done."""
+        self._given_back.put(None)
 
     def seconds_to_next(self) -> float:
         """After `allowance` said that none may be started."""

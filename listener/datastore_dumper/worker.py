@@ -90,8 +90,8 @@ class Worker:
         self.error: str | None = None
         """Why the last export failed, as it is in the table's row; None also if there was none, or it was broken off."""
 
-    def dump(self, relid: int) -> bool:
-        """Make and publish the files of a table. False if it was somebody else's, or failed and is due again later.
+    def dump(self, relid: int) -> bool | None:
+        """Make and publish the files of a table. None if it was somebody else's; False if it failed and is due again later.
 
         Failures of the export or the storage are written to the table's row and logged. Raises `DumperError` only if
         Postgres itself is not there to be told.
@@ -100,7 +100,7 @@ class Worker:
         try:
             lease = self._leases.claim(self._connection("control"), relid)
             if lease is None:
-                return False
+                return None
             with self._leases.dropping(lease):
                 return self._dump(lease)
         except psycopg.Error as error:

@@ -156,8 +156,19 @@ def test_waiting_as_told_is_waiting_enough() -> None:
     assert abs(now - 1000 - 100 * 60 / 7) < 0.001
 
 
+def test_what_was_somebody_elses_does_not_count() -> None:
+    pace = Pace(1)
+    assert pace.allowance(0) == 1
+    pace.take(1)
+    assert pace.allowance(0) == 0
+    pace.give_back()
+    assert pace.allowance(0) == 1
+    assert pace.allowance(30) == 1, "no more than one is saved"
+
+
 def test_no_pace() -> None:
     pace = Pace(None)
     assert pace.allowance(0) is None
     pace.take(5)
+    pace.give_back()
     assert pace.allowance(1) is None

@@ -229,7 +229,7 @@ def test_first_dumps_are_in_nobodys_way(dumper: Dumper, writer) -> None:
         create_table(writer, f"new-{number}", {"n": "int4"})
     export = {"concurrency": 1, "first_dumps_per_minute": 1}
     with dumper.running(export=export) as daemon:
-        daemon.wait_for("published", resource_id="new-0")
+        assert daemon.wait_for("published")["resource_id"].startswith("new-")
         for rows in range(101, 104):
             add(writer, "a-100", 1)
             daemon.wait_for("published", resource_id="a-100", rows=rows)
@@ -237,3 +237,23 @@ def test_first_dumps_are_in_nobodys_way(dumper: Dumper, writer) -> None:
         dumper.write_config()
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("published", resource_id="new-19")
+
+
+def test_a_first_dump_that_another_daemon_takes_does_not_count(dumper: Dumper, writer) -> None:
+    """Nor one that the reconciler or anybody else is just writing to: there is nothing to wait a minute for."""
+    writer.execute('DROP TABLE "a-1", "b-100"')
+    assert dumper.once() == 0
+    with (
+        dumper.database.connect() as other,
+        dumper.running(export={"first_dumps_per_minute": 1}, debounce={"quiet_seconds": 1}) as daemon,
+        dumper.database.connect() as admin,
+    ):
+        create_table(writer, "new", {"n": "int4"})
+        with other.transaction():
+            other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'new' FOR UPDATE")
+            eventually(lambda: admin.execute(CLAIMS).fetchone() != (0,))
+        daemon.wait_for("published", resource_id="new")
+
+
+CLAIMS = r"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%lease\_epoch = %'"
+"""Connections of a daemon whose last statement was to claim a table: it got none, else more would have followed."""
