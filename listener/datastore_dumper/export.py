@@ -37,6 +37,7 @@ _STALL_SECONDS = 300  # a COPY that sends nothing for so long is broken off
 # the lock on the table: if this process is frozen, there may be nobody else to give way. Less than the 15 s that xloader
 # waits for a lock.
 _FROZEN_MILLISECONDS = 10_000
+_LEAST_ROW_BYTES = 28  # header and line pointer (PostgreSQL: "Database Page Layout")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class TableState:
     """Of the primary, which together with the two before tells whether it is the same later."""
     generated_at: datetime
     estimated_rows: int
+    most_rows: int
+    """More cannot be in its pages."""
     is_watched: bool
     """All triggers are there and sound: with the same signature as before, every change since is a change row."""
     on_standby: bool = False
@@ -85,7 +88,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
             if state is None or filenode is None:
                 raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
-            resource_id, signature, generated_at, estimated_rows, is_watched = state
+            resource_id, signature, generated_at, estimated_rows, heap_bytes, is_watched = state
             columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         failpoint("after_snapshot")
@@ -102,6 +105,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             server_started_at=server_started_at,
             generated_at=generated_at,
             estimated_rows=estimated_rows,
+            most_rows=heap_bytes // _LEAST_ROW_BYTES,
             is_watched=is_watched,
             on_standby=primary is not None,
         )
@@ -187,20 +191,32 @@ class SegmentReader:
         connection, state = self.connection, self.state
         connection.begin(query("begin_snapshot"))
         try:
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name))
-            lock_timeout = f"{int(self.lock_timeout_seconds * 1000)}ms"
-            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
-            connection.execute(sql.SQL("SET LOCAL tcp_user_timeout = {}").format(_FROZEN_MILLISECONDS))
-            connection.execute(query("limit_idle"), {"milliseconds": _FROZEN_MILLISECONDS})
-            for name, value in (*self.settings, *settings):
-                connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
-            # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.
-            connection.execute("SET LOCAL datestyle = 'ISO'")
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(state.table.identifier))
+            connection.execute(self._preparation(settings))
             self._require_unchanged()
             yield
         finally:
             _roll_back(connection)
+
+    def _preparation(self, settings: tuple[tuple[str, str], ...]) -> sql.Composed:
+        """What a transaction on the snapshot begins with, the table's lock last: one message, for each is a round trip, and a
+        small table takes little more than those."""
+        state = self.state
+        local = [
+            ("lock_timeout", f"{int(self.lock_timeout_seconds * 1000)}ms"),
+            ("tcp_user_timeout", f"{_FROZEN_MILLISECONDS}"),
+            ("idle_in_transaction_session_timeout", f"{_FROZEN_MILLISECONDS}"),
+            *self.settings,
+            *settings,
+            # psycopg2, CKAN's driver, sets the ISO style at connection and keeps the order of day and month.
+            ("datestyle", "ISO"),
+        ]
+        return sql.SQL("; ").join(
+            [
+                sql.SQL("SET TRANSACTION SNAPSHOT {}").format(state.snapshot_name),
+                *(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in local),
+                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(state.table.identifier),
+            ]
+        )
 
     def _require_unchanged(self) -> None:
         state = self.state

@@ -138,6 +138,7 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
+        failed |= _let_daemon_read(connection)
         (tables,) = connection.execute(query("count_tables")).fetchone() or (0,)
     return InstallReport(tuple(notice for notice in notices if "datastore_dumper" in notice), tables, attached, failed)
 
@@ -178,6 +179,19 @@ def attach_missing(
             break
     progress(total, total)
     return attached, failed
+
+
+def _let_daemon_read(connection: Connection) -> dict[str, str]:
+    """Grant a role that is the daemon's since now what attach() granted to the one before. Returns what failed, and why."""
+    failed = {}
+    for relid, resource_id in connection.execute(query("unreadable_tables")).fetchall():
+        try:
+            connection.execute(query("let_daemon_read"), {"relid": relid})
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            failed[resource_id] = _reason(error)
+    return failed
 
 
 def uninstall(database: Database) -> tuple[str, ...]:

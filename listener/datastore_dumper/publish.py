@@ -133,15 +133,21 @@ def publish(
                 "retain_seconds": retain_seconds,
             },
         )
-        for file in files:
-            if file.announced and connection.execute(query("adopt_object"), {"key": file.key}).fetchone() is None:
-                raise ExportError(
-                    f"The new file of {lease.resource_id} was deleted before it was published: {file.key}"
-                )
-            connection.execute(
-                query("retire_object"),
-                {**identity, "format": file.format, "key": file.key, "retain_seconds": retain_seconds},
+        announced = {file.key for file in files if file.announced}
+        adopted = {key for (key,) in connection.execute(query("adopt_objects"), {"keys": list(announced)})}
+        if lost := announced - adopted:
+            raise ExportError(
+                f"The new file of {lease.resource_id} was deleted before it was published: {', '.join(sorted(lost))}"
             )
+        made = {
+            **identity,
+            "formats": [file.format for file in files],
+            "keys": [file.key for file in files],
+            "retain_seconds": retain_seconds,
+        }
+        connection.execute(query("retire_objects"), made)
+        connection.execute(query("forget_failures"), made)
+        for file in files:
             connection.execute(
                 query("upsert_status"),
                 {
@@ -164,7 +170,6 @@ def publish(
                     "duration_seconds": duration_seconds,
                 },
             )
-            connection.execute(query("forget_failure"), {**identity, "format": file.format})
         for failure in failures:
             connection.execute(
                 query("upsert_failure"),

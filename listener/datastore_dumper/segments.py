@@ -115,6 +115,9 @@ class SegmentSource:
         for part in parts:
             if part.expected_rows:
                 self.row_bytes = max(part.expected_bytes / part.expected_rows, 1.0)
+            if self.task.state.most_rows <= self._rows(_SLACK):
+                yield _Item(part, part.first or 0)
+                continue
             starts = self._starts(part, part.first, 1, slack=_SLACK)
             if len(starts) < 2:
                 # Without rows it is still a segment, for the manifest covers every bucket.
@@ -150,8 +153,12 @@ class SegmentSource:
     def _starts(self, part: Fresh, at: int | None, segments: int, slack: float, *, by_ids: bool = False) -> list[int]:
         """The buckets where that many segments begin from `at` on, and where the next one would. `slack` times as long
         ones are let pass."""
-        rows = max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
+        rows = self._rows(slack)
         return self._patiently(lambda: self.reader.boundaries(at, part.last, rows, segments + 1, by_ids=by_ids))
+
+    def _rows(self, slack: float) -> int:
+        """In a segment `slack` times as long as it should be."""
+        return max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
 
     def _inline(self, part: Fresh) -> SegmentFile:
         return self._patiently(lambda: self._read(part))

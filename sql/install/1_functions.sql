@@ -269,6 +269,23 @@ AS $$
 $$;
 COMMENT ON FUNCTION datastore_dumper.signatures IS 'signature() and sound_triggers() of all DataStore tables.';
 
+-- In a transaction of its own for each table: one with thousands would need more locks than Postgres has room for.
+CREATE OR REPLACE FUNCTION datastore_dumper.let_daemon_read(of_relid oid) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
+AS $$
+DECLARE
+    daemon text := (SELECT value FROM datastore_dumper.setting WHERE name = 'daemon_role');
+    target text := (
+        SELECT format('public.%I', t.resource_id) FROM datastore_dumper.datastore_table AS t
+        WHERE t.relid = of_relid AND NOT has_table_privilege(daemon, t.relid, 'SELECT'));
+BEGIN
+    IF target IS NOT NULL THEN
+        EXECUTE format('GRANT SELECT ON %s TO %I', target, daemon);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION datastore_dumper.let_daemon_read IS 'Grants SELECT on a DataStore table to the daemon''s role, if it lacks it.';
+
 -- Gives a table its triggers, whatever state they are in, and marks it as changed: what was written before is unknown.
 -- Takes SHARE ROW EXCLUSIVE on the table, which waits for those who write, and makes others who come to write wait behind
 -- it: hence the short lock timeout. Whoever calls it tries again.
@@ -279,7 +296,6 @@ DECLARE
     target text;
     id text;
     wanted record;
-    daemon_role text;
 BEGIN
     SELECT format('public.%I', t.resource_id), t.resource_id INTO target, id
     FROM datastore_dumper.datastore_table AS t WHERE t.relid = to_relid;
@@ -298,10 +314,7 @@ BEGIN
     END LOOP;
     EXECUTE format('ALTER TABLE %s ', target) || (
         SELECT string_agg(format('ENABLE ALWAYS TRIGGER %I', e.tgname), ', ') FROM datastore_dumper.expected_trigger AS e);
-    SELECT value INTO daemon_role FROM datastore_dumper.setting WHERE name = 'daemon_role';
-    IF daemon_role IS NOT NULL AND NOT has_table_privilege(daemon_role, to_relid, 'SELECT') THEN
-        EXECUTE format('GRANT SELECT ON %s TO %I', target, daemon_role);
-    END IF;
+    PERFORM datastore_dumper.let_daemon_read(to_relid);
     INSERT INTO datastore_dumper.resource (relid, resource_id) VALUES (to_relid, id)
     ON CONFLICT (relid) DO UPDATE SET resource_id = excluded.resource_id;
     PERFORM datastore_dumper.record_change(to_relid, '{-1}');

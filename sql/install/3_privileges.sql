@@ -35,20 +35,12 @@ BEGIN
             'datastore_dumper.lookup(text, text), '
             'datastore_dumper.request(text, boolean), datastore_dumper.status(text), '
             'datastore_dumper.list(text, text[], text, text, boolean, bigint, bigint) TO %I', daemon);
-        -- A table that has no triggers yet gets this from attach(), in a transaction of its own: one with thousands of
-        -- tables would need more locks than Postgres has room for.
+        -- The others get it from let_daemon_read().
         FOR target IN
             SELECT * FROM datastore_dumper.datastore_table AS t
-            WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT') AND (
-                NOT pg_has_role(t.relowner, 'USAGE')
-                OR EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.relid AND g.tgname LIKE 'datastore\_dumper\_%')
-            )
+            WHERE NOT has_table_privilege(daemon, t.relid, 'SELECT') AND NOT pg_has_role(t.relowner, 'USAGE')
         LOOP
-            IF pg_has_role(target.relowner, 'USAGE') THEN
-                EXECUTE format('GRANT SELECT ON public.%I TO %I', target.resource_id, daemon);
-            ELSE
-                RAISE WARNING 'role % may not read table %: its owner must GRANT SELECT', daemon, target.resource_id;
-            END IF;
+            RAISE WARNING 'role % may not read table %: its owner must GRANT SELECT', daemon, target.resource_id;
         END LOOP;
         -- Tables to come, as CKAN does for its read role (ckanext/datastore/set_permissions.sql).
         IF writer IS NOT NULL AND writer <> daemon AND pg_has_role(writer, 'USAGE') THEN

@@ -4,4 +4,9 @@
 SET search_path = pg_catalog, pg_temp;
 SELECT format('SELECT datastore_dumper.attach(%s);', relid)
 FROM datastore_dumper.datastore_table WHERE datastore_dumper.sound_triggers(relid) < 4 \gexec
+SELECT format('SELECT datastore_dumper.let_daemon_read(%s);', t.relid)
+FROM datastore_dumper.datastore_table AS t
+JOIN datastore_dumper.setting AS s ON s.name = 'daemon_role'
+JOIN pg_namespace AS n ON n.nspname = 'datastore_dumper'
+WHERE NOT has_table_privilege(s.value, t.relid, 'SELECT') AND pg_has_role(n.nspowner, t.relowner, 'USAGE') \gexec
 RESET search_path;

@@ -37,6 +37,7 @@ SELECT
     datastore_dumper.signature(t.relid) AS signature,
     pg_catalog.transaction_timestamp() AS generated_at,
     greatest((SELECT reltuples FROM pg_catalog.pg_class WHERE oid = t.relid), 0)::bigint AS estimated_rows,
+    pg_catalog.pg_relation_size(t.relid) AS heap_bytes,
     datastore_dumper.sound_triggers(t.relid) = 4 AS is_watched
 FROM datastore_dumper.datastore_table AS t
 WHERE t.relid = %(relid)s;

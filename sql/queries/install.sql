@@ -24,5 +24,17 @@ SELECT count(*) FROM datastore_dumper.datastore_table;
 -- name: attach
 SELECT datastore_dumper.attach(%(relid)s);
 
+-- name: unreadable_tables
+-- That the daemon's role may not read, and that we may change: the installer has said who the others' owners are.
+SELECT t.relid, t.resource_id
+FROM datastore_dumper.datastore_table AS t
+JOIN datastore_dumper.setting AS s ON s.name = 'daemon_role'
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = 'datastore_dumper'
+WHERE NOT pg_catalog.has_table_privilege(s.value, t.relid, 'SELECT')
+    AND pg_catalog.pg_has_role(n.nspowner, t.relowner, 'USAGE');
+
+-- name: let_daemon_read
+SELECT datastore_dumper.let_daemon_read(%(relid)s);
+
 -- name: detach
 SELECT datastore_dumper.detach(%(relid)s);

@@ -5,21 +5,21 @@
 INSERT INTO datastore_dumper.garbage (key, delete_after)
 VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(abandoned_seconds)s));
 
--- name: adopt_object
--- Takes the new object off the list. No row: it was collected meanwhile and must not be published.
-DELETE FROM datastore_dumper.garbage WHERE key = %(key)s RETURNING key;
+-- name: adopt_objects
+-- Takes the new objects off the list. One that is not there was collected meanwhile and must not be published.
+DELETE FROM datastore_dumper.garbage WHERE key = ANY (%(keys)s) RETURNING key;
 
 -- name: published
 SELECT format, storage_key, etag, bytes, digest, compat, relid, filenode, signature, timeline, manifest
 FROM datastore_dumper.dump_status
 WHERE resource_id = %(resource_id)s;
 
--- name: retire_object
--- Downloads under way go on until their link has expired.
+-- name: retire_objects
+-- That others take the place of. Downloads under way go on until their link has expired.
 INSERT INTO datastore_dumper.garbage (key, delete_after)
 SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s)
 FROM datastore_dumper.dump_status
-WHERE resource_id = %(resource_id)s AND format = %(format)s AND storage_key <> %(key)s
+WHERE resource_id = %(resource_id)s AND format = ANY (%(formats)s) AND storage_key <> ALL (%(keys)s)
 ON CONFLICT (key) DO NOTHING;
 
 -- name: keep_object
@@ -46,8 +46,8 @@ SELECT storage_key, clock_timestamp() + make_interval(secs => %(retain_seconds)s
 WHERE storage_key <> ALL (%(keys)s)
 ON CONFLICT (key) DO NOTHING;
 
--- name: forget_failure
-DELETE FROM datastore_dumper.format_failure WHERE resource_id = %(resource_id)s AND format = %(format)s;
+-- name: forget_failures
+DELETE FROM datastore_dumper.format_failure WHERE resource_id = %(resource_id)s AND format = ANY (%(formats)s);
 
 -- name: upsert_failure
 -- The format's former file goes too: it would look fresh once the changes that it does not show are forgotten.

@@ -123,6 +123,15 @@ def test_truncate_between_filenode_and_snapshot_is_noticed(bench: Bench, monkeyp
         bench.export(state)
 
 
+def test_no_more_rows_than_have_room(bench: Bench) -> None:
+    """Whatever is done to the table while the snapshot is held."""
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        bench.writer.execute("DELETE FROM t")
+        with bench.database.connect() as admin:
+            admin.execute("VACUUM t")
+        assert 0 < bench.export(state).rows <= state.most_rows
+
+
 def test_the_table_is_locked_during_a_segment_only(bench: Bench) -> None:
     bench.writer.execute("SET lock_timeout = '300ms'")
     with hold_snapshot(bench.holder, bench.relid) as state:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -284,6 +285,34 @@ def test_the_script_locks_no_table_that_has_no_triggers_yet(database: ScratchDat
     install(handle(database), ROLES)
     with database.connect("dumper") as daemon:
         assert daemon.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_another_role_for_the_daemon_may_read_all_tables(database: ScratchDatabase, psql: str, *, printed: bool) -> None:
+    """Table by table, as the triggers come: one transaction that grants it on all would lock them all."""
+    names = [name for name in ODD_NAMES if not name.startswith("_")]
+    with database.connect("ckan_write") as writer, database.connect() as admin:
+        for name in names:
+            create_table(writer, name, {"a": "text"})
+        install(handle(database), ROLES)
+        changes = admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone()
+        database.server.create_roles("other_dumper")
+        others = replace(ROLES, daemon="other_dumper")
+        admin.execute(install_script(others).removesuffix("COMMIT;\n").encode())
+        assert admin.execute(
+            "SELECT count(*) FROM pg_locks WHERE relation IN (SELECT relid FROM datastore_dumper.datastore_table)"
+        ).fetchone() == (0,)
+        admin.execute("ROLLBACK")
+        if printed:
+            subprocess.run(
+                [psql, "-X", "-q", "-d", database.dsn], input=printed_script(others), text=True, check=True, timeout=60
+            )
+        else:
+            assert install(handle(database), others).failed == {}
+        with database.connect("other_dumper") as daemon:
+            for name in names:
+                daemon.execute(sql.SQL("SELECT FROM public.{}").format(sql.Identifier(name)))
+        assert admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone() == changes, "nothing is made anew"
 
 
 def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDatabase) -> None:

@@ -90,6 +90,7 @@ class DiskStorage:
             path = self._locate(key)
             with self._errors(key, writing=True):
                 descriptor, temporary = self._create(path)
+            complete = False
             try:
                 uploaded, reused = self._fill(key, descriptor, source)
                 with self._errors(key, writing=True):
@@ -98,11 +99,13 @@ class DiskStorage:
                     _publish(temporary, path, key)
                     failpoint("after_complete")
                     self._sync_up(path.parent)
+                complete = True
             finally:
                 os.close(descriptor)
                 temporary.unlink(missing_ok=True)
-                with self._errors(key, writing=True):
-                    self._remove_empty(path.parent)
+                if not complete:
+                    with self._errors(key, writing=True):
+                        self._remove_empty(path.parent)
             return self._verified(key, path, uploaded, reused)
         finally:
             close = getattr(source, "close", None)
@@ -323,6 +326,8 @@ def _publish(temporary: Path, path: Path, key: str) -> None:
         if path.exists():
             raise taken from None
         temporary.rename(path)
+    else:
+        temporary.unlink()
 
 
 def _stored_object(key: str, status: os.stat_result) -> StoredObject:
