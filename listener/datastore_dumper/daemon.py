@@ -159,8 +159,13 @@ class Daemon:
                 untried = [each.relid for each in due if each.relid not in tried]
                 if not untried:
                     break
-                tried.add(untried[0])
-                failed += not self._dump(untried[0], hands.spool)
+                for (
+                    relid
+                ) in untried:  # not looked for again after each: with thousands that takes longer than the export
+                    if hands.stop.is_set():
+                        break
+                    tried.add(relid)
+                    failed += self._dump(relid, hands.spool) is False
             self._house.collect_garbage(hands.connection)
         return failed
 

@@ -59,8 +59,6 @@ class TableState:
     """Of the primary, which together with the two before tells whether it is the same later."""
     generated_at: datetime
     estimated_rows: int
-    most_rows: int
-    """More cannot be in its pages."""
     is_watched: bool
     """All triggers are there and sound: with the same signature as before, every change since is a change row."""
     on_standby: bool = False
@@ -88,7 +86,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
             if state is None or filenode is None:
                 raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
-            resource_id, signature, generated_at, estimated_rows, heap_bytes, is_watched = state
+            resource_id, signature, generated_at, estimated_rows, is_watched = state
             columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         failpoint("after_snapshot")
@@ -105,13 +103,16 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
             server_started_at=server_started_at,
             generated_at=generated_at,
             estimated_rows=estimated_rows,
-            most_rows=heap_bytes // _LEAST_ROW_BYTES,
             is_watched=is_watched,
             on_standby=primary is not None,
         )
     finally:
         let_go(held_since)
         _roll_back(connection)
+
+
+class ManyRowsError(Exception):
+    """There may be more rows than the caller asked for; nothing was read."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +128,35 @@ class SegmentReader:
     lock_timeout_seconds: float
     stop: threading.Event
 
-    def export(self, format_: Format, part: Fresh, path: Path, progress: Callable[[int], None]) -> SegmentFile:
+    def export(
+        self,
+        format_: Format,
+        part: Fresh,
+        path: Path,
+        progress: Callable[[int], None],
+        most_rows: int | None = None,
+    ) -> SegmentFile:
         """Write the segment to a new file. `progress` gets the number of rows so far, and may raise to break it off.
 
         Raises `TableChangedError` if the snapshot no longer shows the table, `GaveWayError` if its lock is not to be
-        had, `UnsupportedTypeError` if the format cannot write a column.
+        had, `UnsupportedTypeError` if the format cannot write a column, `ManyRowsError` if the table's pages have room for
+        more than `most_rows`.
         """
         failpoint("before_segment")
         copy = format_.copy_query(self.state.table, self.compat, _where(part)).as_string(self.connection)
-        with self._explained(), path.open("xb") as spool, self._locked_snapshot(format_.settings):
-            segment = self._copy(copy, format_, part, spool, path, progress)
+        with self._explained(), self._locked_snapshot(format_.settings):
+            if most_rows is not None and self._heap_bytes() > most_rows * _LEAST_ROW_BYTES:
+                raise ManyRowsError
+            with path.open("xb") as spool:
+                segment = self._copy(copy, format_, part, spool, path, progress)
         failpoint("after_segment")
         return segment
+
+    def _heap_bytes(self) -> int:
+        row = self.connection.execute(query("heap_bytes"), {"relid": self.state.relid}).fetchone()
+        assert row is not None, "one row"
+        heap_bytes: int = row[0]
+        return heap_bytes
 
     def boundaries(
         self, first: int | None, last: int | None, rows: int, most: int, *, by_ids: bool = False
@@ -188,7 +206,7 @@ class SegmentReader:
 
     @contextmanager
     def _locked_snapshot(self, settings: tuple[tuple[str, str], ...]) -> Iterator[None]:
-        connection, state = self.connection, self.state
+        connection = self.connection
         connection.begin(query("begin_snapshot"))
         try:
             connection.execute(self._preparation(settings))

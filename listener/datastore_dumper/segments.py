@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from datastore_dumper.errors import ExportError, GaveWayError
-from datastore_dumper.export import SegmentReader
+from datastore_dumper.export import ManyRowsError, SegmentReader
 from datastore_dumper.formats import file_format
 from datastore_dumper.plan import BUCKET_BITS, Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask, result_of
@@ -82,6 +82,13 @@ class SegmentSource:
         if whole:
             yield self._inline(Fresh(parts[0].first, parts[-1].last))
             return
+        try:
+            small = self._small(parts)
+        except ManyRowsError:
+            small = None
+        if small is not None:
+            yield small
+            return
         items = self._items(parts)
         first, second = next(items), next(items, None)
         if second is None:
@@ -110,14 +117,26 @@ class SegmentSource:
         finally:
             self._break_off(running)
 
+    def _small(self, parts: Sequence[Fresh]) -> SegmentFile | None:
+        """The only part of a table that has no room for more rows than one segment may have, so that no boundaries need be
+        looked up; None if there are more parts, or the table is known to be larger. Raises `ManyRowsError` if it turns out
+        to be."""
+        if len(parts) > 1:
+            return None
+        self._expect(parts[0])
+        most_rows = self._rows(_SLACK)
+        if self.task.state.estimated_rows > most_rows:
+            return None
+        return self._inline(parts[0], most_rows)
+
+    def _expect(self, part: Fresh) -> None:
+        if part.expected_rows:
+            self.row_bytes = max(part.expected_bytes / part.expected_rows, 1.0)
+
     def _items(self, parts: Sequence[Fresh]) -> Iterator[_Item]:
         """The parts as they are, or cut where they hold more than a segment should."""
         for part in parts:
-            if part.expected_rows:
-                self.row_bytes = max(part.expected_bytes / part.expected_rows, 1.0)
-            if self.task.state.most_rows <= self._rows(_SLACK):
-                yield _Item(part, part.first or 0)
-                continue
+            self._expect(part)
             starts = self._starts(part, part.first, 1, slack=_SLACK)
             if len(starts) < 2:
                 # Without rows it is still a segment, for the manifest covers every bucket.
@@ -160,8 +179,8 @@ class SegmentSource:
         """In a segment `slack` times as long as it should be."""
         return max(int(self.target_bytes / self.row_bytes * slack), _MIN_ROWS)
 
-    def _inline(self, part: Fresh) -> SegmentFile:
-        return self._patiently(lambda: self._read(part))
+    def _inline(self, part: Fresh, most_rows: int | None = None) -> SegmentFile:
+        return self._patiently(lambda: self._read(part, most_rows))
 
     def _patiently(self, read: Callable[[], T]) -> T:
         """Try again after giving way, a few times."""
@@ -173,12 +192,11 @@ class SegmentSource:
                 self._pause()
         return read()
 
-    def _read(self, part: Fresh) -> SegmentFile:
+    def _read(self, part: Fresh, most_rows: int | None) -> SegmentFile:
         path = self._new_path()
+        format_ = file_format(self.task.format_name).format
         try:
-            segment = self.reader.export(
-                file_format(self.task.format_name).format, part, path, lambda rows: self.progress(rows, final=False)
-            )
+            segment = self.reader.export(format_, part, path, lambda rows: self.progress(rows, final=False), most_rows)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -37,7 +37,6 @@ SELECT
     datastore_dumper.signature(t.relid) AS signature,
     pg_catalog.transaction_timestamp() AS generated_at,
     greatest((SELECT reltuples FROM pg_catalog.pg_class WHERE oid = t.relid), 0)::bigint AS estimated_rows,
-    pg_catalog.pg_relation_size(t.relid) AS heap_bytes,
     datastore_dumper.sound_triggers(t.relid) = 4 AS is_watched
 FROM datastore_dumper.datastore_table AS t
 WHERE t.relid = %(relid)s;
@@ -80,6 +79,10 @@ SELECT pg_catalog.pg_relation_filenode(%(relid)s) = %(filenode)s
 -- The table may also have become one that we leave to CKAN (row security, inheritance).
 SELECT datastore_dumper.signature(%(relid)s) = %(signature)s
     AND EXISTS (SELECT FROM datastore_dumper.datastore_table AS t WHERE t.relid = %(relid)s);
+
+-- name: heap_bytes
+-- Under the table's lock, for it takes one itself. It shrinks only by what no snapshot shows any more.
+SELECT pg_catalog.pg_relation_size(%(relid)s);
 
 -- name: measure
 -- The rows, unless they are so many, and the bytes. {table} is put in, quoted.

@@ -13,7 +13,7 @@ import pytest
 from datastore_dumper import watchdog
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
-from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
+from datastore_dumper.export import ManyRowsError, SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.install import install
 from datastore_dumper.plan import Fresh
@@ -43,10 +43,16 @@ class Bench:
         self.relid: int = row[0]
 
     def export(
-        self, state: TableState, part: Fresh = WHOLE, progress: Callable[[int], None] = lambda _: None
+        self,
+        state: TableState,
+        part: Fresh = WHOLE,
+        progress: Callable[[int], None] = lambda _: None,
+        most_rows: int | None = None,
     ) -> SegmentFile:
         reader = SegmentReader(self.segment, self.witness, state, Compat(), (), 0.3, self.stop)
-        return reader.export(file_format("csv").format, part, self.directory / f"segment-{part.first}", progress)
+        return reader.export(
+            file_format("csv").format, part, self.directory / f"segment-{part.first}", progress, most_rows
+        )
 
     def close(self) -> None:
         for connection in (self.writer, self.holder, self.segment, self.witness):
@@ -129,7 +135,9 @@ def test_no_more_rows_than_have_room(bench: Bench) -> None:
         bench.writer.execute("DELETE FROM t")
         with bench.database.connect() as admin:
             admin.execute("VACUUM t")
-        assert 0 < bench.export(state).rows <= state.most_rows
+        with pytest.raises(ManyRowsError):
+            bench.export(state, most_rows=ROWS - 1)
+        assert bench.export(state, most_rows=10 * ROWS).rows == ROWS
 
 
 def test_the_table_is_locked_during_a_segment_only(bench: Bench) -> None:

@@ -288,7 +288,9 @@ def test_the_script_locks_no_table_that_has_no_triggers_yet(database: ScratchDat
 
 
 @pytest.mark.parametrize("printed", [False, True])
-def test_another_role_for_the_daemon_may_read_all_tables(database: ScratchDatabase, psql: str, *, printed: bool) -> None:
+def test_another_role_for_the_daemon_may_read_all_tables(
+    database: ScratchDatabase, psql: str, *, printed: bool
+) -> None:
     """Table by table, as the triggers come: one transaction that grants it on all would lock them all."""
     names = [name for name in ODD_NAMES if not name.startswith("_")]
     with database.connect("ckan_write") as writer, database.connect() as admin:
@@ -312,7 +314,9 @@ def test_another_role_for_the_daemon_may_read_all_tables(database: ScratchDataba
         with database.connect("other_dumper") as daemon:
             for name in names:
                 daemon.execute(sql.SQL("SELECT FROM public.{}").format(sql.Identifier(name)))
-        assert admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone() == changes, "nothing is made anew"
+        assert admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone() == changes, (
+            "nothing is made anew"
+        )
 
 
 def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDatabase) -> None:
