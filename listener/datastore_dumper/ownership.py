@@ -41,7 +41,6 @@ class Record:
     seal: UUID
     next_seal: UUID
     seal_is_due: bool
-    conflict: str | None
 
 
 class Verdict(Enum):

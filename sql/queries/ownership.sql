@@ -2,7 +2,7 @@
 
 -- name: installation
 SELECT id, marked_at IS NOT NULL, seal, next_seal,
-    next_seal_at < clock_timestamp() - make_interval(secs => %(seal_seconds)s) AS seal_is_due, conflict
+    next_seal_at < clock_timestamp() - make_interval(secs => %(seal_seconds)s) AS seal_is_due
 FROM datastore_dumper.installation;
 
 -- name: place

@@ -31,7 +31,7 @@ from tests.support.seaweedfs import S3Server
 from tests.support.waiting import eventually
 
 HERE = Place(7, 42, "datastore")
-RECORD = Record(uuid4(), True, uuid4(), uuid4(), False, None)
+RECORD = Record(uuid4(), True, uuid4(), uuid4(), False)
 MARK = Mark(RECORD.id, RECORD.seal, HERE)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,17 @@ from datastore_dumper.storage.keys import (
     is_object_key,
     new_version,
     object_key,
-    unescape,
 )
 
 utf8_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=63).filter(
     lambda text: len(text.encode()) <= 63
 )
 VERSION = "20261124T014800123456Z-00112233445566778899aabbccddeeff"
+
+
+def unescape(escaped: str) -> str:
+    """URLs escape the same way, with a percent sign."""
+    return unquote(escaped.replace("=", "%"), errors="surrogateescape")
 
 
 @given(utf8_ids)
@@ -40,26 +45,11 @@ def test_every_table_name_makes_a_valid_key(resource_id: str) -> None:
     assert (unescape(folder), version, name) == (resource_id, VERSION, f"{folder}.csv.gz")
 
 
-@given(st.text(max_size=20))
-def test_only_what_escape_makes_is_unescaped(text: str) -> None:
-    try:
-        resource_id = unescape(text)
-    except ValueError:
-        return
-    assert escape(resource_id) == text
-
-
 def test_escaping_by_example() -> None:
     assert escape("8c2ac8f0-6d0e-4d3c-9c9e-0a1b2c3d4e5f") == "8c2ac8f0-6d0e-4d3c-9c9e-0a1b2c3d4e5f"
     assert escape("..") == "=2E=2E"
     assert escape("a/b=c é") == "a=2Fb=3Dc=20=C3=A9"
     assert unescape(escape("not utf-8: \udcff")) == "not utf-8: \udcff"
-
-
-@pytest.mark.parametrize("wrong", ["", "=", "=4", "=zz", "=41", "a/b", "=2e", "a\n"])
-def test_what_escape_cannot_have_made(wrong: str) -> None:
-    with pytest.raises(ValueError):
-        unescape(wrong)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +86,22 @@ def test_prefixes_that_are_refused(prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["t.csv", "t/1", "t/1/u.csv", "t/1/t", "t/1/t.csv/x", "t/1.0/t.csv", "a b/1/a b.csv", "t//t.csv"]
+    "key",
+    [
+        "t.csv",
+        "t/1",
+        "t/1/u.csv",
+        "t/1/t",
+        "t/1/t.csv/x",
+        "t/1.0/t.csv",
+        "a b/1/a b.csv",
+        "t//t.csv",
+        "=/1/=.csv",
+        "=4/1/=4.csv",
+        "=zz/1/=zz.csv",
+        "=2e/1/=2e.csv",
+        "/1/.csv",
+    ],
 )
 def test_other_peoples_keys_are_not_ours(key: str) -> None:
     assert not is_object_key(key)

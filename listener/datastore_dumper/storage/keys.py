@@ -34,17 +34,6 @@ def escape(resource_id: str) -> str:
     return "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in data)
 
 
-def unescape(escaped: str) -> str:
-    """The inverse of `escape`. Raises `ValueError` for what `escape` cannot have made."""
-    if not _ESCAPED.match(escaped):
-        raise ValueError(f"not an escaped resource id: {escaped!r}")
-    data = re.sub(rb"=(..)", lambda match: bytes.fromhex(match[1].decode()), escaped.encode("ascii"))
-    resource_id = data.decode("utf-8", "surrogateescape")
-    if escape(resource_id) != escaped:
-        raise ValueError(f"not an escaped resource id: {escaped!r}")
-    return resource_id
-
-
 def object_key(resource_id: str, version: str, extension: str) -> str:
     """`<escaped id>/<version>/<escaped id>.<extension>`; `version` is from `new_version`, `extension` like `csv.gz`."""
     if not _VERSION.match(version):
