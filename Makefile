@@ -44,9 +44,9 @@ help: ## Say what there is to make
 demo: .venv/demo.installed ## Show the daemon at work on real data (half a minute; leaves nothing behind)
 	@$(venv) -m datastore_dumper demo
 
-# Two at a time, a file's tests in their order: they wait for servers more than they compute. Files come as they are named, for
+# Three at a time, a file's tests in their order: they wait for servers more than they compute. Files come as they are named, for
 # those with the most tests, which xdist would begin with, are not the longest.
-parallel := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+parallel := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev.installed ## Run all tests; PYTEST_ARGS='tests/sql -k lookup' for some of them
 	$(venv) -m pytest $(if $(PYTEST_ARGS),,$(parallel)) $(PYTEST_ARGS)

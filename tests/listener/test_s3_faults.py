@@ -65,9 +65,9 @@ class Case:
 
 
 CASES = [
-    *(Case("500", INTERNAL_ERROR, operation, "InternalError") for operation in ("put", "part", "copy", "complete")),
+    *(Case("500", INTERNAL_ERROR, operation, "InternalError") for operation in ("put", "complete")),
     *(Case("503", SLOW_DOWN, operation, "SlowDown") for operation in ("put", "part", "copy", "complete", EVERYTHING)),
-    *(Case("403", FORBIDDEN, operation, "AccessDenied") for operation in ("put", "part", "copy", "complete")),
+    *(Case("403", FORBIDDEN, operation, "AccessDenied") for operation in ("put", "complete")),
     *(Case("200 with an error", COMPLETED_WITH_ERROR, each, "InternalError") for each in ("copy", "complete")),
     *(Case("half of the request", HalfSent(), each, "cannot be reached") for each in ("put", "part", "complete")),
     *(Case("half of the answer", Truncated(), each, "cannot be reached") for each in ("get", "create", "copy")),

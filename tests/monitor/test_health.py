@@ -92,7 +92,7 @@ def test_what_a_look_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = found.facts.looked_at
     assert looked_at is not None
     monkeypatch.setattr(health.time, "monotonic", lambda: looked_at + 60)
-    assert found.oldest_change_age_seconds() == 860, "it gets older while Postgres does not answer"
+    assert found.oldest_change_age_seconds() == pytest.approx(860), "it gets older while Postgres does not answer"
     found.looked([], None, None, 0.01)
     assert found.oldest_change_age_seconds() == 0
     assert found.facts.states == ()
