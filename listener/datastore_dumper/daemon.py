@@ -233,12 +233,12 @@ class Daemon:
             return wait_seconds
         running = {relid: pending for relid, (pending, _) in list(self._running.items())}
         allowed = self._pace.allowance(time.monotonic())
-        started = startable(self._backlog.due, running, self._config.export.concurrency, allowed)
+        started = startable(self._backlog.due.values(), running, self._config.export.concurrency, allowed)
         self._pace.take(sum(not each.has_files for each in started))
         for each in started:
             self._submit(pool, each, spool, self._backlog.age_seconds(each, time.monotonic()))
-        self._backlog = self._backlog.without(started)
-        if allowed == 0 and any(not each.has_files for each in self._backlog.due):
+        self._backlog.remove(started)
+        if allowed == 0 and self._backlog.has_first_dumps:
             wait_seconds = min(wait_seconds, self._pace.seconds_to_next())
         return wait_seconds
 

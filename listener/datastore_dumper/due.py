@@ -147,16 +147,13 @@ class Pace:
 def startable(
     due: Iterable[Pending], running: Mapping[int, Pending], concurrency: int, first_dumps: int | None = None
 ) -> list[Pending]:
-    """Which of the due tables to start beside those that run. Those without files come last, and not more than `first_dumps`
-    of them: what is published already goes stale, and they wait as before. Large ones never take the last free place, so
-    that small ones need not wait for them."""
+    """Which of the due tables to start beside those that run, in their order; of those without files, which come last, not more
+    than `first_dumps`. Large ones never take the last free place, so that small ones need not wait for them."""
     started = dict(running)
     firsts = 0
-    for each in sorted(due, key=lambda each: not each.has_files):
-        if not each.has_files and firsts == first_dumps:
-            break
+    for each in due:
         large = sum(other.is_large for other in started.values())
-        if len(started) >= concurrency:
+        if len(started) >= concurrency or (not each.has_files and firsts == first_dumps):
             break
         if each.relid not in started and not (each.is_large and large >= max(concurrency - 1, 1)):
             started[each.relid] = each

@@ -119,6 +119,7 @@ def test_large_tables_leave_a_place_for_small_ones(due: list[Pending], busy: int
 def test_first_dumps_come_last_and_not_more_than_allowed(
     due: list[Pending], concurrency: int, allowed: int | None
 ) -> None:
+    due.sort(key=lambda each: not each.has_files)
     started = startable(due, {}, concurrency, allowed)
     firsts = [each for each in started if not each.has_files]
     assert allowed is None or len(firsts) <= allowed
