@@ -116,7 +116,7 @@ def _idle(rig: Rig, database: ScratchDatabase, outcome: Outcome) -> None:
         _pause.wait(idle_seconds)
         with log.open("rb") as lines:
             lines.seek(before)
-            asked = sum(line.startswith(b"datastore-dumper ") for line in lines)
+            asked = sum(line.startswith(b"datastore-dumper ") and b"|LOG:" in line for line in lines)
         admin.execute("ALTER SYSTEM RESET ALL")
         admin.execute("SELECT pg_reload_conf()")
     rate = asked / idle_seconds

@@ -5,6 +5,7 @@ Everything here is about connections in general; what is asked over them is in `
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ _KEEPALIVE = {
 _TRANSACTION_TIMEOUT_VERSION = 170000
 OLDEST_MAJOR = 14
 """The oldest release of Postgres that works: triggers are replaced (CREATE OR REPLACE TRIGGER), waiters tell since when."""
+
+# Statements are prepared where `execute` is told to: questions to the catalogs that come with every export, whose planning takes
+# longer than the answer. Of our own tables no plan is kept, for they may grow. A pooler's sessions are not ours to prepare.
+_IF_ASKED = sys.maxsize
 
 _SILENCE_SECONDS = 300
 """Longer than any statement of ours takes. COPY has a deadline of its own (`export`)."""
@@ -140,7 +145,6 @@ class Database:
                     "database.dsn is not a connection string",
                     hint="Write a URI (postgresql://user@host/datastore) or keywords (host=... dbname=...).",
                 ) from None
-            # Prepared statements are of a session, and ours are not asked often enough to be worth it.
             connection = Connection.connect(parameters, autocommit=True, prepare_threshold=None)
             try:
                 connection.pooled = _is_pooled(connection)
@@ -149,6 +153,7 @@ class Database:
                     connection.read_only = connection.deferrable = False
                 else:
                     connection.execute(query("session_settings"))
+                    connection.prepare_threshold = _IF_ASKED
             except BaseException:
                 connection.close()
                 raise

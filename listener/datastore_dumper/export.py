@@ -83,11 +83,13 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         assert position is not None, "one row"
         lsn, timeline, server_started_at = position
         with connection.transaction(force_rollback=True) if primary else nullcontext():
-            state = connection.execute(query("table_state"), {"relid": relid}).fetchone()
+            state = connection.execute(query("table_state"), {"relid": relid}, prepare=True).fetchone()
             if state is None or filenode is None:
                 raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
             resource_id, signature, generated_at, estimated_rows, is_watched = state
-            columns = tuple(Column(*row) for row in connection.execute(query("columns"), {"relid": relid}))
+            columns = tuple(
+                Column(*row) for row in connection.execute(query("columns"), {"relid": relid}, prepare=True)
+            )
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         failpoint("after_snapshot")
         yield TableState(
@@ -108,7 +110,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         )
     finally:
         let_go(held_since)
-        _roll_back(connection)
+        _end(connection)
 
 
 class ManyRowsError(Exception):
@@ -213,7 +215,7 @@ class SegmentReader:
             self._require_unchanged()
             yield
         finally:
-            _roll_back(connection)
+            _end(connection)
 
     def _preparation(self, settings: tuple[tuple[str, str], ...]) -> sql.Composed:
         """What a transaction on the snapshot begins with, the table's lock last: one message, for each is a round trip, and a
@@ -245,7 +247,7 @@ class SegmentReader:
         if same != (True,):
             raise TableChangedError(f"{state.table.resource_id} was truncated, rewritten or dropped during the export")
         same = self.witness.execute(
-            query("same_columns"), {"relid": state.relid, "signature": state.signature}
+            query("same_columns"), {"relid": state.relid, "signature": state.signature}, prepare=True
         ).fetchone()
         if same != (True,):
             raise TableChangedError(f"{state.table.resource_id} was altered during the export")
@@ -362,11 +364,13 @@ def _filenode(connection: Connection, relid: int) -> int | None:
     return row[0] if row is not None else None
 
 
-def _roll_back(connection: Connection) -> None:
-    """End the transaction, unless the connection broke: then there is none, and the error under way tells more."""
+def _end(connection: Connection) -> None:
+    """End the transaction, which only read, unless the connection broke: then there is none, and the error under way tells
+    more. Not by ROLLBACK if there is nothing to take back: psycopg would forget its prepared statements."""
     if not connection.closed and not connection.broken:
+        failed = connection.info.transaction_status != pq.TransactionStatus.INTRANS
         try:
-            connection.execute("ROLLBACK")
+            connection.execute("ROLLBACK" if failed else "COMMIT")
         except psycopg.Error:
             # The server ended the session while it was idle. It was not needed any more, or the error under way tells.
             if not connection.broken:

@@ -192,7 +192,7 @@ def publish(
             raise ExportError(f"Postgres does not have all changes any more that the file of {lease.resource_id} shows")
         # Last, when nobody else can publish under the name until we are done. Leases are of tables, and another one may have
         # taken the name and have been published meanwhile: ours would take its place.
-        if connection.execute(query("still_named"), identity).rowcount == 0:
+        if connection.execute(query("still_named"), identity, prepare=True).rowcount == 0:
             raise TableChangedError(f"{state.table.resource_id} was dropped or renamed before its files were published")
         failpoint("within_publish")
     failpoint("after_publish")

@@ -296,7 +296,7 @@ class Worker:
         role = self.settings.ckan_read_role
         if role is None:
             return ()
-        return tuple(control.execute(query("reader_settings"), {"role": role}).fetchall())
+        return tuple(control.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
 
     def _give_back(self, lease: Lease, error: Exception) -> None:
         self._leases.drop(lease)

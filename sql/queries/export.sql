@@ -44,7 +44,8 @@ WHERE t.relid = %(relid)s;
 -- name: columns
 -- The columns CKAN shows, _id first: it leaves out what starts with an underscore
 -- (ckanext/datastore/backend/postgres.py, _get_fields). A domain shows as its base type, as it does in the row
--- description that CKAN takes the type from.
+-- description that CKAN takes the type from. (OFFSET 0: by index. Each table brings two types, and all of them would be
+-- read.)
 WITH RECURSIVE resolved AS (
     SELECT a.attnum, a.attname, a.attndims::int AS dimensions, a.atttypid AS type, a.atttypmod AS typmod
     FROM pg_catalog.pg_attribute AS a
@@ -53,7 +54,8 @@ WITH RECURSIVE resolved AS (
     UNION ALL
     SELECT r.attnum, r.attname, t.typndims, t.typbasetype, t.typtypmod
     FROM resolved AS r
-    JOIN pg_catalog.pg_type AS t ON t.oid = r.type AND t.typtype = 'd'
+    CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_type WHERE oid = r.type OFFSET 0) AS t
+    WHERE t.typtype = 'd'
 )
 SELECT
     r.attname::text,
@@ -62,7 +64,8 @@ SELECT
     r.typmod,
     r.dimensions
 FROM resolved AS r
-JOIN pg_catalog.pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
+CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_type WHERE oid = r.type OFFSET 0) AS t
+WHERE t.typtype <> 'd'
 ORDER BY r.attname <> '_id', r.attnum;
 
 -- name: changes_seen
