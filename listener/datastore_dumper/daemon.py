@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ log = get_logger(__name__)
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 _TICK_SECONDS = 1  # between two words to the service manager
 _LINGER = timedelta(seconds=30)  # for a COPY to be gone whose daemon has lost its lease
+_MISSED_SECONDS = 1  # before a table that could not be claimed is tried once more
 _HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
 
@@ -150,24 +151,38 @@ class Daemon:
 
     def run_once(self) -> int:
         """Publish all that has changed, whatever its quiet time, and collect garbage. Returns how many tables failed."""
-        tried: set[int] = set()
+        done: set[int] = set()
+        missed: set[int] = set()
         failed = 0
         with self.foreground() as hands:
             while not hands.stop.is_set():
-                pending, now = look(hands.connection)
-                due = [] if now is None else agenda(pending, IMMEDIATELY, now).due
-                untried = [each.relid for each in due if each.relid not in tried]
-                if not untried:
+                backlog = self._look_once(hands.connection, done)
+                if not backlog.due:
                     break
-                for (
-                    relid
-                ) in untried:  # not looked for again after each: with thousands that takes longer than the export
-                    if hands.stop.is_set():
+                if missed >= backlog.due.keys():
+                    hands.stop.wait(_MISSED_SECONDS)  # whoever was just writing to their rows may be gone then
+                while backlog.due and not hands.stop.is_set():
+                    relid = next(iter(backlog.due))
+                    published = self._dump(relid, hands.spool)
+                    if published is None and relid not in missed:
+                        missed.add(relid)
+                    else:
+                        done.add(relid)
+                        failed += not published
+                    backlog.remove([backlog.due[relid]])
+                    if not backlog.lasts(time.monotonic()):
                         break
-                    tried.add(relid)
-                    failed += self._dump(relid, hands.spool) is False
             self._house.collect_garbage(hands.connection)
         return failed
+
+    def _look_once(self, connection: Connection, done: Set[int]) -> Backlog:
+        """All that is pending and not done yet, due or not."""
+        began = time.monotonic()
+        pending, now = look(connection)
+        if now is None:
+            return Backlog()
+        due = [each for each in agenda(pending, IMMEDIATELY, now).due if each.relid not in done]
+        return Backlog.found(due, now, began, time.monotonic())
 
     @contextmanager
     def foreground(self, *, patient: bool = True) -> Iterator[Foreground]:
@@ -232,17 +247,18 @@ class Daemon:
         if self._supervisor.stop.is_set():
             return wait_seconds
         running = {relid: pending for relid, (pending, _) in list(self._running.items())}
-        allowed = self._pace.allowance(time.monotonic())
+        pace = self._pace  # a reload may put another in its place
+        allowed = pace.allowance(time.monotonic())
         started = startable(self._backlog.due.values(), running, self._config.export.concurrency, allowed)
-        self._pace.take(sum(not each.has_files for each in started))
+        pace.take(sum(not each.has_files for each in started))
         for each in started:
-            self._submit(pool, each, spool, self._backlog.age_seconds(each, time.monotonic()))
+            self._submit(pool, each, spool, pace, self._backlog.age_seconds(each, time.monotonic()))
         self._backlog.remove(started)
         if allowed == 0 and self._backlog.has_first_dumps:
-            wait_seconds = min(wait_seconds, self._pace.seconds_to_next())
+            wait_seconds = min(wait_seconds, pace.seconds_to_next())
         return wait_seconds
 
-    def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path, age_seconds: float) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, pending: Pending, spool: Path, pace: Pace, age_seconds: float) -> None:
         started = time.monotonic()
         try:
             future = pool.submit(self._dump, pending.relid, spool)
@@ -251,7 +267,6 @@ class Daemon:
                 return  # the pool was shut down since we looked
             raise
         self._running[pending.relid] = (pending, future)
-        pace = self._pace
 
         def done(future: Future[bool | None]) -> None:
             del self._running[pending.relid]

@@ -71,6 +71,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
     `primary` is given if `connection` is to a standby. There the holder keeps no lock on anything: replay waits for readers
     (VACUUM shortens our own tables, too, and on the primary it would give way).
     """
+    prepare = primary is None  # on a standby it would be forgotten at the end of the block below
     failpoint("before_snapshot")
     filenode = _filenode(connection, relid)
     connection.begin(query("begin_snapshot"))
@@ -83,12 +84,12 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         assert position is not None, "one row"
         lsn, timeline, server_started_at = position
         with connection.transaction(force_rollback=True) if primary else nullcontext():
-            state = connection.execute(query("table_state"), {"relid": relid}, prepare=True).fetchone()
+            state = connection.execute(query("table_state"), {"relid": relid}, prepare=prepare).fetchone()
             if state is None or filenode is None:
                 raise TableChangedError(f"Table {relid} is gone or no DataStore table any more")
             resource_id, signature, generated_at, estimated_rows, is_watched = state
             columns = tuple(
-                Column(*row) for row in connection.execute(query("columns"), {"relid": relid}, prepare=True)
+                Column(*row) for row in connection.execute(query("columns"), {"relid": relid}, prepare=prepare)
             )
             changes = tuple(connection.execute(query("changes_seen"), {"relid": relid}).fetchall())
         failpoint("after_snapshot")
@@ -110,7 +111,7 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         )
     finally:
         let_go(held_since)
-        _end(connection)
+        _end(connection, "COMMIT")
 
 
 class ManyRowsError(Exception):
@@ -215,7 +216,7 @@ class SegmentReader:
             self._require_unchanged()
             yield
         finally:
-            _end(connection)
+            _end(connection, "ROLLBACK")  # a type's own cast to JSON may have set something for the session
 
     def _preparation(self, settings: tuple[tuple[str, str], ...]) -> sql.Composed:
         """What a transaction on the snapshot begins with, the table's lock last: one message, for each is a round trip, and a
@@ -364,13 +365,12 @@ def _filenode(connection: Connection, relid: int) -> int | None:
     return row[0] if row is not None else None
 
 
-def _end(connection: Connection) -> None:
-    """End the transaction, which only read, unless the connection broke: then there is none, and the error under way tells
-    more. Not by ROLLBACK if there is nothing to take back: psycopg would forget its prepared statements."""
+def _end(connection: Connection, statement: str) -> None:
+    """End a transaction that only read, unless the connection broke: then there is none, and the error under way tells more.
+    After a ROLLBACK psycopg forgets what it prepared, hence COMMIT (which is one if the transaction failed)."""
     if not connection.closed and not connection.broken:
-        failed = connection.info.transaction_status != pq.TransactionStatus.INTRANS
         try:
-            connection.execute("ROLLBACK" if failed else "COMMIT")
+            connection.execute(statement.encode())
         except psycopg.Error:
             # The server ended the session while it was idle. It was not needed any more, or the error under way tells.
             if not connection.broken:

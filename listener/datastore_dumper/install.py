@@ -40,7 +40,8 @@ class Roles:
 
 @dataclass(frozen=True)
 class InstallReport:
-    """What `install` did. `failed` maps a resource id to why its table has no triggers yet."""
+    """What `install` did. `failed` maps a resource id to why its table has no triggers yet, `unreadable` one to why the
+    daemon's new role may not read it yet: installing again mends that."""
 
     notices: tuple[str, ...]
     tables: int
@@ -48,6 +49,7 @@ class InstallReport:
     attached: int
     """Of them, how many were given triggers now."""
     failed: dict[str, str]
+    unreadable: dict[str, str]
 
 
 def migrations() -> list[str]:
@@ -138,34 +140,57 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
         connection.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary or ""))
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
-        failed |= _let_daemon_read(connection)
+        unreadable = _let_daemon_read(connection)
         (tables,) = connection.execute(query("count_tables")).fetchone() or (0,)
-    return InstallReport(tuple(notice for notice in notices if "datastore_dumper" in notice), tables, attached, failed)
+    ours = tuple(notice for notice in notices if "datastore_dumper" in notice)
+    return InstallReport(ours, tables, attached, failed, unreadable)
 
 
 def attach_missing(
     connection: Connection, progress: Callable[[int, int], None] = _no_progress
 ) -> tuple[int, dict[str, str]]:
-    """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why.
+    """Create or mend the triggers of every table that lacks them: how many were, and which could not be and why."""
+
+    def attach(relid: int) -> None:
+        failpoint("before_attach")
+        connection.execute(query("attach"), {"relid": relid})
+        failpoint("after_attach")
+
+    return _one_by_one(connection, "unattached_tables", attach, progress)
+
+
+def _let_daemon_read(connection: Connection) -> dict[str, str]:
+    """Grant a role that is the daemon's since now what attach() granted to the one before. What could not be, and why."""
+    _, failed = _one_by_one(
+        connection,
+        "unreadable_tables",
+        lambda relid: connection.execute(query("let_daemon_read"), {"relid": relid}),
+        _no_progress,
+    )
+    return failed
+
+
+def _one_by_one(
+    connection: Connection, which: str, act: Callable[[int], object], progress: Callable[[int, int], None]
+) -> tuple[int, dict[str, str]]:
+    """Act on each of some tables: how many were done, and which could not be and why.
 
     A table that is busy is tried again after the others, a few times: who waits for a lock keeps all others waiting, so each
-    try is short (attach() has the limit) and they are apart.
+    try is short (the functions have the limit) and they are apart.
     """
-    missing: dict[int, str] = dict(connection.execute(query("unattached_tables")).fetchall())
+    missing: dict[int, str] = dict(connection.execute(query(which)).fetchall())
     total = len(missing)
-    attached = 0
+    done = 0
     failed: dict[str, str] = {}
     for round_ in range(_ATTACH_ROUNDS):
         if round_:
             _pause.wait(_ATTACH_PAUSE_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter
         busy = {}
         for relid, resource_id in missing.items():
-            progress(attached, total)
+            progress(done, total)
             try:
-                failpoint("before_attach")
-                connection.execute(query("attach"), {"relid": relid})
-                failpoint("after_attach")
-                attached += 1
+                act(relid)
+                done += 1
                 failed.pop(resource_id, None)
             except errors.LockNotAvailable as error:
                 busy[relid] = resource_id
@@ -178,20 +203,7 @@ def attach_missing(
         if not busy:
             break
     progress(total, total)
-    return attached, failed
-
-
-def _let_daemon_read(connection: Connection) -> dict[str, str]:
-    """Grant a role that is the daemon's since now what attach() granted to the one before. Returns what failed, and why."""
-    failed = {}
-    for relid, resource_id in connection.execute(query("unreadable_tables")).fetchall():
-        try:
-            connection.execute(query("let_daemon_read"), {"relid": relid})
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            failed[resource_id] = _reason(error)
-    return failed
+    return done, failed
 
 
 def uninstall(database: Database) -> tuple[str, ...]:

@@ -8,5 +8,6 @@ SELECT format('SELECT datastore_dumper.let_daemon_read(%s);', t.relid)
 FROM datastore_dumper.datastore_table AS t
 JOIN datastore_dumper.setting AS s ON s.name = 'daemon_role'
 JOIN pg_namespace AS n ON n.nspname = 'datastore_dumper'
-WHERE NOT has_table_privilege(s.value, t.relid, 'SELECT') AND pg_has_role(n.nspowner, t.relowner, 'USAGE') \gexec
+WHERE NOT has_table_privilege(s.value, t.relid, 'SELECT') AND pg_has_role(n.nspowner, t.relowner, 'USAGE')
+    AND EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.relid AND g.tgname LIKE 'datastore\_dumper\_%') \gexec
 RESET search_path;

@@ -25,13 +25,16 @@ SELECT count(*) FROM datastore_dumper.datastore_table;
 SELECT datastore_dumper.attach(%(relid)s);
 
 -- name: unreadable_tables
--- That the daemon's role may not read, and that we may change: the installer has said who the others' owners are.
+-- That have triggers, by which uninstalling finds them, and that the daemon's role may not read. Those that we may change: the
+-- script has named the others.
 SELECT t.relid, t.resource_id
 FROM datastore_dumper.datastore_table AS t
 JOIN datastore_dumper.setting AS s ON s.name = 'daemon_role'
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = 'datastore_dumper'
 WHERE NOT pg_catalog.has_table_privilege(s.value, t.relid, 'SELECT')
-    AND pg_catalog.pg_has_role(n.nspowner, t.relowner, 'USAGE');
+    AND pg_catalog.pg_has_role(n.nspowner, t.relowner, 'USAGE')
+    AND EXISTS (
+        SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = t.relid AND g.tgname LIKE 'datastore\_dumper\_%');
 
 -- name: let_daemon_read
 SELECT datastore_dumper.let_daemon_read(%(relid)s);

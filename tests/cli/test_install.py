@@ -28,7 +28,7 @@ def test_json(dumper: Dumper) -> None:
     assert list(report["failed"]) == ["held"]
     done = command(path, "install", *superuser)
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"notices": [], "tables": 2, "attached": 1, "failed": {}}
+    assert json.loads(done.stdout) == {"notices": [], "tables": 2, "attached": 1, "failed": {}, "unreadable": {}}
     done = command(path, "uninstall", *superuser)
     assert (done.returncode, done.stderr) == (0, "")
     # The role of the functions is the cluster's, and other tests install at the same time.

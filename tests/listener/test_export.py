@@ -155,6 +155,16 @@ def test_the_table_is_locked_during_a_segment_only(bench: Bench) -> None:
         bench.export(state, Fresh(1, 1), try_to_truncate)
 
 
+def test_what_a_segment_sets_does_not_stay(bench: Bench) -> None:
+    """JSON calls casts that belong to the owner of a type: what they set for the session must not be there for other tables."""
+    with hold_snapshot(bench.holder, bench.relid) as state:
+        reader = SegmentReader(bench.segment, bench.witness, state, Compat(), (), 0.3, bench.stop)
+        before = bench.segment.execute("SHOW TimeZone").fetchone()
+        with reader._locked_snapshot(()):
+            bench.segment.execute("SELECT set_config('TimeZone', 'Asia/Tokyo', false)")
+        assert bench.segment.execute("SHOW TimeZone").fetchone() == before != ("Asia/Tokyo",)
+
+
 def test_a_process_that_is_frozen_between_two_statements_gives_way(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

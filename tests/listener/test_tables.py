@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -253,6 +254,28 @@ def test_a_first_dump_that_another_daemon_takes_does_not_count(dumper: Dumper, w
             other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'new' FOR UPDATE")
             eventually(lambda: admin.execute(CLAIMS).fetchone() != (0,))
         daemon.wait_for("published", resource_id="new")
+
+
+def test_once_tries_again_what_somebody_was_just_writing_to(dumper: Dumper, writer) -> None:
+    assert dumper.once() == 0
+    add(writer, "a-100", 1)
+    add(writer, "b-100", 1)
+    with dumper.database.connect() as other, ThreadPoolExecutor(1) as thread:
+        with other.transaction():
+            other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'a-100' FOR UPDATE")
+            once = thread.submit(dumper.once)
+            eventually(lambda: changed(dumper) == {"a-100"})  # which came first, for it has waited longer
+        assert once.result() == 0
+    assert changed(dumper) == set()
+
+
+def test_once_counts_what_stays_locked(dumper: Dumper, writer) -> None:
+    assert dumper.once() == 0
+    add(writer, "a-100", 1)
+    with dumper.database.connect() as other, other.transaction():
+        other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'a-100' FOR UPDATE")
+        assert dumper.once() == 1
+    assert changed(dumper) == {"a-100"}
 
 
 CLAIMS = r"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%lease\_epoch = %'"

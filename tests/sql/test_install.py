@@ -319,6 +319,32 @@ def test_another_role_for_the_daemon_may_read_all_tables(
         )
 
 
+def test_another_role_for_the_daemon_while_a_table_is_busy(database: ScratchDatabase) -> None:
+    with database.connect("ckan_write") as writer:
+        create_table(writer, "busy", {"a": "text"})
+        create_table(writer, "free", {"a": "text"})
+        install(handle(database), ROLES)
+        database.server.create_roles("other_dumper")
+        others = replace(ROLES, daemon="other_dumper")
+        with writer.transaction():
+            writer.execute("TRUNCATE busy")
+            report = install(handle(database), others)
+    assert report.failed == {}
+    assert list(report.unreadable) == ["busy"]
+    assert "lock timeout" in report.unreadable["busy"]
+    assert install(handle(database), others).unreadable == {}
+
+
+def test_a_table_without_triggers_is_not_granted(database: ScratchDatabase) -> None:
+    """Uninstalling finds by the triggers what was granted."""
+    with database.connect("ckan_write") as writer, database.connect() as admin:
+        create_table(writer, "busy", {"a": "text"})
+        with writer.transaction():
+            writer.execute("INSERT INTO busy (a) VALUES ('x')")
+            assert "busy" in install(handle(database), ROLES).failed
+        assert admin.execute("SELECT has_table_privilege('dumper', 'busy', 'SELECT')").fetchone() == (False,)
+
+
 def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDatabase) -> None:
     with database.connect("ckan_write") as writer:
         create_table(writer, "busy", {"a": "text"})

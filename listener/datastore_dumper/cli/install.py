@@ -66,11 +66,13 @@ def install(
         )
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False, indent=2))
-        return EXIT_FAILURE if report.failed else 0
+        return EXIT_FAILURE if report.failed or report.unreadable else 0
     for notice in report.notices:
         click.echo(f"Note: {notice}", err=True)
     for resource_id, reason in report.failed.items():
         click.echo(f"No triggers yet on {resource_id}: {reason}", err=True)
+    for resource_id, reason in report.unreadable.items():
+        click.echo(f"The daemon may not read {resource_id} yet, run this again: {reason}", err=True)
     if not roles.daemon:
         click.echo("Note: no role was named for the daemon (--daemon-role): only who installed can run it.", err=True)
     if not roles.ckan_read:
@@ -78,7 +80,7 @@ def install(
     if not report.tables:
         click.echo("Note: this database has no DataStore tables. Is it the one of ckan.datastore.write_url?", err=True)
     click.echo(f"Installed. DataStore tables: {report.tables}, newly given triggers: {report.attached}.")
-    return EXIT_FAILURE if report.failed else 0
+    return EXIT_FAILURE if report.failed or report.unreadable else 0
 
 
 @click.command()

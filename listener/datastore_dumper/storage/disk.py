@@ -327,7 +327,7 @@ def _publish(temporary: Path, path: Path, key: str) -> None:
             raise taken from None
         temporary.rename(path)
     else:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def _stored_object(key: str, status: os.stat_result) -> StoredObject:
