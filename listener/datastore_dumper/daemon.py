@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ log = get_logger(__name__)
 _QUERY_SECONDS = 60  # deadline of the short queries of looking and renewing
 _TICK_SECONDS = 1  # between two words to the service manager
 _LINGER = timedelta(seconds=30)  # for a COPY to be gone whose daemon has lost its lease
-_MISSED_SECONDS = 1  # before a table that could not be claimed is tried once more
+_MISSED_SECONDS = 1  # before tables that could not be claimed are tried once more
 _HEED_SECONDS = 10  # for what runs to end by itself once it is told to
 
 
@@ -151,38 +151,38 @@ class Daemon:
 
     def run_once(self) -> int:
         """Publish all that has changed, whatever its quiet time, and collect garbage. Returns how many tables failed."""
-        done: set[int] = set()
-        missed: set[int] = set()
-        failed = 0
+        tried: set[int] = set()
         with self.foreground() as hands:
-            while not hands.stop.is_set():
-                backlog = self._look_once(hands.connection, done)
-                if not backlog.due:
-                    break
-                if missed >= backlog.due.keys():
-                    hands.stop.wait(_MISSED_SECONDS)  # whoever was just writing to their rows may be gone then
-                while backlog.due and not hands.stop.is_set():
-                    relid = next(iter(backlog.due))
-                    published = self._dump(relid, hands.spool)
-                    if published is None and relid not in missed:
-                        missed.add(relid)
-                    else:
-                        done.add(relid)
-                        failed += not published
-                    backlog.remove([backlog.due[relid]])
-                    if not backlog.lasts(time.monotonic()):
-                        break
+            failed, missed = self._publish_pending(hands, tried)
+            if missed:  # somebody was just writing to their rows
+                hands.stop.wait(_MISSED_SECONDS)
+                failed_again, missed = self._publish_pending(hands, tried - missed)
+                failed += failed_again
             self._house.collect_garbage(hands.connection)
-        return failed
+        return failed + len(missed)
 
-    def _look_once(self, connection: Connection, done: Set[int]) -> Backlog:
-        """All that is pending and not done yet, due or not."""
-        began = time.monotonic()
-        pending, now = look(connection)
-        if now is None:
-            return Backlog()
-        due = [each for each in agenda(pending, IMMEDIATELY, now).due if each.relid not in done]
-        return Backlog.found(due, now, began, time.monotonic())
+    def _publish_pending(self, hands: Foreground, tried: set[int]) -> tuple[int, set[int]]:
+        """Publish all that is pending, each table once, apart from those in `tried`, to which they are added. How many failed, and
+        which could not be claimed."""
+        failed = 0
+        missed: set[int] = set()
+        while not hands.stop.is_set():
+            began = time.monotonic()
+            pending, now = look(hands.connection)
+            due = () if now is None else agenda(pending, IMMEDIATELY, now).due
+            untried = [each for each in due if each.relid not in tried]
+            if now is None or not untried:
+                break
+            backlog = Backlog.found(untried, now, began, time.monotonic())
+            for relid in list(backlog.due):
+                published = self._dump(relid, hands.spool)
+                tried.add(relid)
+                failed += published is False
+                if published is None:
+                    missed.add(relid)
+                if hands.stop.is_set() or not backlog.lasts(time.monotonic()):
+                    break
+        return failed, missed
 
     @contextmanager
     def foreground(self, *, patient: bool = True) -> Iterator[Foreground]:

@@ -260,12 +260,17 @@ def test_once_tries_again_what_somebody_was_just_writing_to(dumper: Dumper, writ
     assert dumper.once() == 0
     add(writer, "a-100", 1)
     add(writer, "b-100", 1)
+
+    def let_go(other: psycopg.Connection) -> None:
+        eventually(lambda: changed(dumper) == {"a-100"})  # which came first, for it has waited longer
+        other.rollback()
+
     with dumper.database.connect() as other, ThreadPoolExecutor(1) as thread:
-        with other.transaction():
-            other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'a-100' FOR UPDATE")
-            once = thread.submit(dumper.once)
-            eventually(lambda: changed(dumper) == {"a-100"})  # which came first, for it has waited longer
-        assert once.result() == 0
+        other.execute("BEGIN")
+        other.execute("SELECT FROM datastore_dumper.resource WHERE resource_id = 'a-100' FOR UPDATE")
+        released = thread.submit(let_go, other)
+        assert dumper.once() == 0
+        released.result()
     assert changed(dumper) == set()
 
 
