@@ -61,9 +61,12 @@ def dump_tables(
     connection = hands.connection
     requests = {table: _request(connection, table, full=full) for table in tables}
     gone = {table: threading.Event() for table in tables}
+    served = {table: threading.Event() for table in tables}
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="export") as pool:
-        running: set[Future[Outcome | None]] = {pool.submit(_dump, hands, table, gone[table]) for table in tables}
+        running: set[Future[Outcome | None]] = {
+            pool.submit(_dump, hands, table, gone[table], served[table]) for table in tables
+        }
         try:
             while running:
                 finished, running = wait(running, _LOOK_SECONDS, FIRST_COMPLETED)
@@ -72,7 +75,7 @@ def dump_tables(
                         outcomes.append(outcome)
                         done(outcome)
                 left = [table for table in tables if table not in {each.table for each in outcomes}]
-                _tell(hands, left, gone, tell)
+                _tell(hands, left, gone, served, tell)
         finally:
             for event in gone.values():
                 event.set()  # an error of ours must not leave a thread that waits for a lease
@@ -91,14 +94,16 @@ def _request(connection: Connection, table: Wanted, *, full: bool) -> datetime |
     return requested_at
 
 
-def _dump(hands: Foreground, table: Wanted, gone: threading.Event) -> Outcome | None:
-    """Until it is published or fails. None: we were told to stop."""
+def _dump(hands: Foreground, table: Wanted, gone: threading.Event, served: threading.Event) -> Outcome | None:
+    """Until it is published or fails, here or (`served`) by a daemon. None: we were told to stop."""
     worker = hands.worker()
     while not hands.stop.is_set():
         if worker.dump(table.relid):
             return Outcome(table, None)
         if worker.error is not None:
             return Outcome(table, worker.error)
+        if served.is_set():
+            return Outcome(table, None)
         if gone.wait(_PAUSE_SECONDS):
             return Outcome(table, f"Table {table.resource_id} is gone")
     return None
@@ -108,15 +113,19 @@ def _tell(
     hands: Foreground,
     tables: Sequence[Wanted],
     gone: dict[Wanted, threading.Event],
+    served: dict[Wanted, threading.Event],
     tell: Callable[[Wanted, Progress], None],
 ) -> None:
     """How far the exports are: ours as we know it, those of others as they write it down."""
     rows = hands.connection.execute(query("export_progress"), {"relids": [table.relid for table in tables]}).fetchall()
-    found = {relid: Progress(exported or 0, expected, owner) for relid, owner, exported, expected in rows}
+    found = {relid: Progress(exported or 0, expected, owner) for relid, owner, exported, expected, _ in rows}
+    requested = {relid for relid, *_, is_requested in rows if is_requested}
     ours = {lease.relid: Progress(lease.exported_rows, lease.expected_rows, None) for lease in hands.leases.held()}
     for table in tables:
         if table.relid not in found:
             gone[table].set()
+        elif table.relid not in requested:
+            served[table].set()
         elif table.relid in ours:
             tell(table, ours[table.relid])
         elif found[table.relid].owner is not None:

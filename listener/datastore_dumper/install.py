@@ -251,7 +251,7 @@ def _installer_errors() -> Iterator[None]:
     except PermissionDeniedError as error:
         raise PermissionDeniedError(
             error.message,
-            hint="Connect with --dsn as a superuser, as CKAN's write role, or as whoever installed it first.",
+            hint="Connect with --dsn as a superuser or as whoever installed it first: on a managed service, CKAN's write role.",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from datastore_dumper import checks
 from datastore_dumper.checks.about import ABOUT
 from datastore_dumper.checks.postgres import NEWEST_MAJOR, connections_of, release, skew
 from datastore_dumper.checks.results import Result, exit_code, some, worst
+from datastore_dumper.checks.storage import _owners
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from datastore_dumper.sqlfiles import query, read_sql
 from tests.checks.conftest import Portal, Results
@@ -276,6 +278,24 @@ def test_directories_of_somebody_else(installed: Dumper, results: Results) -> No
     assert (found.status, found.exit_code) == ("failed", EXIT_NO_PERMISSION)
     assert "1 directory do" in found.found
     assert f"chown -R root {directory}" in found.mend
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_directories_of_root_that_their_user_cannot_read() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        top = Path(name, "files")
+        (top / "t" / "version").mkdir(parents=True)
+        (top / "t").chmod(0o700)
+        os.chown(top, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            found = _owners(top)
+        finally:
+            os.seteuid(0)
+    assert found.status == "failed"
+    assert "1 directory do" in found.found
+    assert f"{top}/t" in found.found
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

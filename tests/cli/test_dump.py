@@ -88,6 +88,29 @@ def test_waits_for_whoever_exports_it_now(dumper: Dumper, writer: psycopg.Connec
             assert terminal.process.wait(30) == 0
 
 
+def test_what_a_daemon_has_made_meanwhile_is_not_waited_for(dumper: Dumper, writer: psycopg.Connection) -> None:
+    """It has published the table, and with that has served the request: there is nothing left to claim."""
+    assert dumper.once() == 0
+    with dumper.database.connect() as admin:
+        lease_to_somebody(admin)
+        with at_terminal(dumper.write_config(), "dump", "t") as terminal:
+            terminal.wait_for("(by somebody)")
+            admin.execute(
+                "UPDATE datastore_dumper.resource SET lease_owner = NULL, lease_until = NULL, requested_at = NULL, "
+                "requested_full = false"
+            )
+            assert terminal.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("arguments", [("t",), ("--full", "t")])
+def test_beside_a_daemon(dumper: Dumper, writer: psycopg.Connection, arguments: tuple[str, ...]) -> None:
+    """Whoever of the two is quicker."""
+    with dumper.running() as daemon:
+        daemon.wait_for("published", resource_id="t")
+        for _ in range(3):
+            assert command(dumper.write_config(), "dump", *arguments).returncode == 0
+
+
 def test_a_table_that_fails_does_not_keep_the_others(dumper: Dumper, writer: psycopg.Connection) -> None:
     create_table(writer, "secret", {"a": "text"})
     with dumper.database.connect() as admin:

@@ -37,6 +37,14 @@ def test_json(dumper: Dumper) -> None:
     assert json.loads(done.stdout) == {"notices": ["datastore_dumper is not installed in this database"]}
 
 
+def test_whoever_installs_need_not_read_the_daemons_secrets(dumper: Dumper) -> None:
+    path = dumper.write_config(database={"dsn_file": "/nowhere"})
+    roles = ["--daemon-role", "dumper", "--ckan-write-role", "ckan_write", "--ckan-read-role", "ckan_read"]
+    superuser = ["--dsn", dumper.database.dsn]
+    assert command(path, "install", *superuser, *roles).returncode == 0
+    assert command(path, "uninstall", *superuser).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["install", "uninstall"])
 def test_what_excludes_each_other(dumper: Dumper, name: str) -> None:
     done = command(dumper.write_config(), name, "--print", "--json")

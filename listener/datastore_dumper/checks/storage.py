@@ -104,15 +104,16 @@ def _owners(directory: Path) -> Result:
     user = directory.stat().st_uid
     foreign: list[str] = []
     locked: list[str] = []
-    for path, _, _ in os.walk(directory):
+    for each in _directories(directory):
         try:
-            owner = Path(path).stat().st_uid
+            if each.stat().st_uid != user:
+                foreign.append(str(each))
+            elif not os.access(each, os.R_OK | os.W_OK | os.X_OK):
+                locked.append(str(each))
         except FileNotFoundError:
             continue  # of a file that was just superseded
-        if owner != user:
-            foreign.append(path)
-        elif not os.access(path, os.W_OK | os.X_OK):
-            locked.append(path)
+        except PermissionError:
+            locked.append(str(each))
     amiss = foreign or locked
     if not amiss:
         return ok("storage.directories", "all belong to one user, who can write to them")
@@ -125,6 +126,14 @@ def _owners(directory: Path) -> Result:
         mend,
         EXIT_NO_PERMISSION,
     )
+
+
+def _directories(top: Path) -> Iterator[Path]:
+    """All of them, as their parents name them: `os.walk` passes over those that it may not read."""
+    yield top
+    for path, names, _ in os.walk(top):
+        for name in names:
+            yield Path(path, name)
 
 
 def _user_name(number: int) -> str:

@@ -49,7 +49,10 @@ def install(
 ) -> int:
     """Install or upgrade tables, functions and triggers in the DataStore database. Safe to run again."""
     named = config_path is not None or CKAN_INI_VARIABLE in os.environ
-    config = _read(config_path, dsn) if named or (dsn is None and not print_only) else None
+    no_database = dsn is None and not print_only
+    # Whoever installs need not be able to read the daemon's secrets.
+    no_roles = None in (daemon_role, ckan_write_role, ckan_read_role)
+    config = _read(config_path, dsn) if no_database or (named and no_roles) else None
     roles = Roles(
         daemon_role or (config.roles.daemon if config else None) or "",
         ckan_write_role or (config.roles.ckan_write if config else None) or "",
@@ -75,6 +78,11 @@ def install(
         click.echo(f"The daemon may not read {resource_id} yet, run this again: {reason}", err=True)
     if not roles.daemon:
         click.echo("Note: no role was named for the daemon (--daemon-role): only who installed can run it.", err=True)
+    if not roles.ckan_write:
+        click.echo(
+            "Note: no write role was named (--ckan-write-role): the functions run with the rights of whoever installed.",
+            err=True,
+        )
     if not roles.ckan_read:
         click.echo("Note: no read role was named (--ckan-read-role): CKAN cannot look files up.", err=True)
     if not report.tables:
@@ -94,7 +102,7 @@ def uninstall(config_path: Path | None, dsn: str | None, print_only: bool, as_js
     if print_only:
         click.echo(installation.printed_uninstall_script(), nl=False)
         return
-    config = _read(config_path, dsn) if dsn is None or config_path is not None else None
+    config = _read(config_path, dsn) if dsn is None else None
     notices = installation.uninstall(_database(config, dsn))
     if as_json:
         click.echo(json.dumps({"notices": notices}, ensure_ascii=False, indent=2))
