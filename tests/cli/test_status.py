@@ -172,6 +172,16 @@ def test_every_table_has_one_line_while_watching(width: int) -> None:
     assert sum("failing" in line for line in lines) == 19, "its summary, and all tables but one"
 
 
+def test_names_do_not_move_the_cursor(dumper: Dumper, writer: psycopg.Connection) -> None:
+    """A table's name is any text, and whoever may make tables is not who looks at the terminal."""
+    name = "a\x1b[2Jb\nfresh"
+    create_table(writer, name, {"a": "text"})
+    for arguments in (("status",), ("status", name), ("dump", name), ("verify", name)):
+        done = command(dumper.write_config(), *arguments)
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "a?[2Jb?fresh" in done.stdout + done.stderr or arguments[0] == "verify"
+
+
 def test_no_tables(dumper: Dumper, writer: psycopg.Connection) -> None:
     writer.execute("DROP TABLE t")
     done = command(dumper.write_config(), "status")

@@ -18,6 +18,7 @@ from datastore_dumper.config.environ_source import INSTALL_DSN_VARIABLE
 from datastore_dumper.database import Database
 from datastore_dumper.errors import EXIT_FAILURE, ConfigError
 from datastore_dumper.install import Roles
+from datastore_dumper.words import printable
 
 _dsn_option = click.option(
     "--dsn",
@@ -73,9 +74,9 @@ def install(
     for notice in report.notices:
         click.echo(f"Note: {notice}", err=True)
     for resource_id, reason in report.failed.items():
-        click.echo(f"No triggers yet on {resource_id}: {reason}", err=True)
+        click.echo(f"No triggers yet on {printable(resource_id)}: {reason}", err=True)
     for resource_id, reason in report.unreadable.items():
-        click.echo(f"The daemon may not read {resource_id} yet, run this again: {reason}", err=True)
+        click.echo(f"The daemon may not read {printable(resource_id)} yet, run this again: {reason}", err=True)
     if not roles.daemon:
         click.echo("Note: no role was named for the daemon (--daemon-role): only who installed can run it.", err=True)
     if not roles.ckan_write:

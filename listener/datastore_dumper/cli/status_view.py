@@ -13,7 +13,7 @@ from rich.text import Text
 from datastore_dumper.cli.show import shown_bytes, shown_seconds, shown_span, shown_time
 from datastore_dumper.logs import mask_text
 from datastore_dumper.status import STATES, Overview, State, TableStatus
-from datastore_dumper.words import counted
+from datastore_dumper.words import counted, printable
 
 _STYLES: dict[State, str] = {
     "exporting": "cyan",
@@ -73,7 +73,7 @@ def listing(
         rows = max((file.rows for file in each.files), default=each.estimated_rows)
         size = shown_bytes(sum(file.bytes for file in each.files)) if each.files else "-"
         table.add_row(
-            Text(each.resource_id),
+            Text(printable(each.resource_id)),
             Text(each.state, style=_STYLES[each.state]),
             *([f"{rows:,}", size] if sizes else []),
             _age(each.published_at, overview.now),
@@ -96,7 +96,7 @@ def _what(table: TableStatus, now: datetime) -> RenderableType:
     if table.state == "failing":
         again = "" if table.due_at is None else f" (again in {shown_span(table.due_at - now)})"
         times = "once" if table.attempts == 1 else f"{table.attempts} times"
-        return Text(f"failed {times}{again}: {mask_text(table.error or '')}", style="red")
+        return Text(f"failed {times}{again}: {mask_text(printable(table.error or ''))}", style="red")
     if table.state == "waiting" and table.due_at is not None:
         return Text(f"due in {shown_span(table.due_at - now)}")
     if table.requested_at is not None:
@@ -133,7 +133,7 @@ def details(overview: Overview) -> RenderableType:
     assert overview.now is not None
     parts: list[RenderableType] = []
     for each in overview.tables:
-        title = Text(each.resource_id, style="bold")
+        title = Text(printable(each.resource_id), style="bold")
         title.append(f"   {each.state}", style=f"not bold {_STYLES[each.state]}")
         parts += [title, *_facts(each, overview.now)]
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -150,7 +150,7 @@ def details(overview: Overview) -> RenderableType:
                 Text("yes" if file.fresh else "no", style="green" if file.fresh else "yellow"),
             )
         parts += [table] if each.files else [Text("  no files")]
-        parts += [Text(f"  not as {name}: {mask_text(error)}") for name, error in each.failures.items()]
+        parts += [Text(f"  not as {name}: {mask_text(printable(error))}") for name, error in each.failures.items()]
     return Group(*parts)
 
 
@@ -170,7 +170,9 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     if table.requested_at is not None:
         facts.append(Text(f"  asked for at {shown_time(table.requested_at)}"))
     if table.error is not None:
-        facts.append(Text(f"  last error ({table.attempts} in a row): {mask_text(table.error)}", style="red"))
+        facts.append(
+            Text(f"  last error ({table.attempts} in a row): {mask_text(printable(table.error))}", style="red")
+        )
     return facts
 
 

@@ -28,7 +28,7 @@ from datastore_dumper.storage.settings import open_storage
 from datastore_dumper.verify import Finding, Verdict, Verifier
 from datastore_dumper.watchdog import watch
 from datastore_dumper.wiring import work_settings
-from datastore_dumper.words import counted
+from datastore_dumper.words import counted, printable
 
 _WORDS: dict[Finding, str] = {
     "same": "same",
@@ -98,7 +98,7 @@ def _verify(config: Config, ids: tuple[str, ...], sample: int | None, say: Calla
                 progress.update(task, completed=done + count)
 
             for table in tables:
-                progress.update(task, description=table.resource_id)
+                progress.update(task, description=printable(table.resource_id))
                 verdicts = verifier.verify(table, tell)
                 if supervisor.stop.is_set():
                     break
@@ -116,7 +116,7 @@ def _verify(config: Config, ids: tuple[str, ...], sample: int | None, say: Calla
 
 
 def _text(verdict: Verdict) -> str:
-    name = f"{verdict.resource_id} {verdict.format}".strip()
+    name = f"{printable(verdict.resource_id)} {verdict.format}".strip()
     lines = [f"{name}: {_WORDS[verdict.finding]}{f': {verdict.detail}' if verdict.detail else ''}"]
     if verdict.difference is not None:
         lines += [

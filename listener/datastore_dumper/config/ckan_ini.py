@@ -13,10 +13,11 @@ from pathlib import Path as FilePath
 from urllib.parse import unquote, urlsplit
 
 from datastore_dumper.config.fields import VARIABLE_PREFIX, Path
-from datastore_dumper.config.given import Given, Layer, printable
+from datastore_dumper.config.given import Given, Layer
 from datastore_dumper.errors import ConfigError
 from datastore_dumper.storage.from_ckan import PREFIX, STORAGE_KEY, CkanStorage, flag, storage_of, text, whole_number
 from datastore_dumper.storage.settings import DiskSettings
+from datastore_dumper.words import printable
 
 CKAN_INI_VARIABLE = VARIABLE_PREFIX + "CKAN_INI"
 """Names CKAN's ini, as --ckan-ini does. No setting: where settings come from is not one of them."""

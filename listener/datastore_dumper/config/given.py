@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from datastore_dumper.config.fields import Path
 from datastore_dumper.errors import ConfigError
+from datastore_dumper.words import printable
 
 _MAX_SHOWN_CHARACTERS = 60
 
@@ -38,11 +39,6 @@ class Problem:
     origin: str
     text: str
     hint: str = ""
-
-
-def printable(text: str) -> str:
-    """The text without what could break or forge a line."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def one_line(text: str) -> str:

@@ -15,9 +15,10 @@ from datastore_dumper.config import secret_files
 from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE, name_daemon, read_ckan_ini
 from datastore_dumper.config.environ_source import read_environment, read_overrides
 from datastore_dumper.config.fields import Path, Setting, sections, settings
-from datastore_dumper.config.given import Given, Layer, Problem, printable, raise_problems, shown
+from datastore_dumper.config.given import Given, Layer, Problem, raise_problems, shown
 from datastore_dumper.config.model import Config
 from datastore_dumper.config.yaml_source import read_yaml
+from datastore_dumper.words import printable
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from datastore_dumper.config.fields import Path, Setting, settings
-from datastore_dumper.config.given import Given, Problem, printable, shown
+from datastore_dumper.config.given import Given, Problem, shown
+from datastore_dumper.words import printable
 
 # systemd passes credentials in files below this directory (systemd.exec(5), "Credentials").
 _CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"

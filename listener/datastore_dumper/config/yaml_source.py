@@ -15,10 +15,11 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from datastore_dumper.config.fields import Path, Setting, sections, settings
-from datastore_dumper.config.given import Given, Layer, Problem, one_line, printable
+from datastore_dumper.config.given import Given, Layer, Problem, one_line
 from datastore_dumper.config.scalars import number, whole_number
 from datastore_dumper.config.suggest import hint_for_key
 from datastore_dumper.errors import ConfigError
+from datastore_dumper.words import printable
 
 # Far above any real file; keeps /dev/zero or a database dump given by mistake from filling the memory.
 _MAX_FILE_BYTES = 1024 * 1024
