@@ -156,14 +156,14 @@ def attach_missing(
         connection.execute(query("attach"), {"relid": relid})
         failpoint("after_attach")
 
-    return _one_by_one(connection, "unattached_tables", attach, progress)
+    return _one_by_one(connection, query("unattached_tables"), attach, progress)
 
 
 def _let_daemon_read(connection: Connection) -> dict[str, str]:
     """Grant a role that is the daemon's since now what attach() granted to the one before. What could not be, and why."""
     _, failed = _one_by_one(
         connection,
-        "unreadable_tables",
+        query("unreadable_tables"),
         lambda relid: connection.execute(query("let_daemon_read"), {"relid": relid}),
         _no_progress,
     )
@@ -171,14 +171,14 @@ def _let_daemon_read(connection: Connection) -> dict[str, str]:
 
 
 def _one_by_one(
-    connection: Connection, which: str, act: Callable[[int], object], progress: Callable[[int, int], None]
+    connection: Connection, tables: str, act: Callable[[int], object], progress: Callable[[int, int], None]
 ) -> tuple[int, dict[str, str]]:
-    """Act on each of some tables: how many were done, and which could not be and why.
+    """Act on each of the tables that a query finds: how many were done, and which could not be and why.
 
     A table that is busy is tried again after the others, a few times: who waits for a lock keeps all others waiting, so each
     try is short (the functions have the limit) and they are apart.
     """
-    missing: dict[int, str] = dict(connection.execute(query(which)).fetchall())
+    missing: dict[int, str] = dict(connection.execute(tables.encode()).fetchall())
     total = len(missing)
     done = 0
     failed: dict[str, str] = {}
