@@ -85,8 +85,8 @@ def _line(outcome: Outcome, now: TableStatus | None) -> str:
     rows = max((file.rows for file in now.files), default=0)
     failures = "".join(f"; not as {name}: {error}" for name, error in now.failures.items())
     if now.state == "unkept":
-        return mask_text(f"{printable(now.resource_id)}: no files are kept: {now.choice_detail}")
-    return mask_text(f"{printable(now.resource_id)}: {counted(rows, 'row')}: {files or 'no files'}{failures}")
+        return mask_text(printable(f"{now.resource_id}: no files are kept: {now.choice_detail}"))
+    return mask_text(printable(f"{now.resource_id}: {counted(rows, 'row')}: {files or 'no files'}{failures}"))
 
 
 def _report(outcome: Outcome, now: TableStatus | None) -> dict[str, object]:

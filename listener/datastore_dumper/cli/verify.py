@@ -117,7 +117,7 @@ def _verify(config: Config, ids: tuple[str, ...], sample: int | None, say: Calla
 
 def _text(verdict: Verdict) -> str:
     name = f"{printable(verdict.resource_id)} {verdict.format}".strip()
-    lines = [f"{name}: {_WORDS[verdict.finding]}{f': {verdict.detail}' if verdict.detail else ''}"]
+    lines = [f"{name}: {_WORDS[verdict.finding]}{f': {printable(verdict.detail)}' if verdict.detail else ''}"]
     if verdict.difference is not None:
         lines += [
             f"  published: {_shown(verdict.difference.published)}",
