@@ -58,13 +58,13 @@ torture: .venv/dev.installed ## Writers, DDL, kills, freezes and faults; shows t
 	@$(venv) -m tests.torture --seconds $(SECONDS) --seed $(SEED) --daemons $(DAEMONS)
 
 test-ckan: .venv/dev.installed ## Run the tests of the plugin in a real CKAN of another release (CKAN=2.10, 2.11 or 2.12)
-	LOADERS=all $(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),$(parallel) tests/ckan)
+	LOADERS=all $(venv) -m pytest --ckan $(CKAN) $(or $(PYTEST_ARGS),$(parallel) tests/ckan tests/config/test_ckan_ini.py tests/docs/test_commands.py)
 
 test-deep: .venv/dev.installed ## Run the state machine for long, on disk and on S3 (STEPS=10000 SEED=7)
 	@$(venv) -m tests.machine --steps $(STEPS) --seed $(SEED)
 
 test-postgres: .venv/dev.installed ## Run the tests of SQL and daemon on another Postgres of this machine (PG=15; 14 to 18)
-	TEST_POSTGRES_MAJOR=$(PG) $(venv) -m pytest $(or $(PYTEST_ARGS),$(parallel) tests/sql $(addprefix tests/listener/test_,$(addsuffix .py,\
+	TEST_POSTGRES_MAJOR=$(PG) $(venv) -m pytest $(or $(PYTEST_ARGS),$(parallel) tests/sql tests/checks $(addprefix tests/listener/test_,$(addsuffix .py,\
 		daemon export publish request segments standby tables upgrade)))
 
 conformance: .venv/dev.installed ## Try an S3 service (S3_TEST_ENDPOINT, _ACCESS_KEY, _SECRET_KEY; NAME='Some service 1.2')

@@ -165,14 +165,14 @@ class RunningDaemon:
     def pid(self) -> int:
         return self.process.process.pid
 
-    def full(self, resource_id: str = RESOURCE_ID) -> Export:
+    def full(self) -> Export:
         """Have the whole table exported, as if nothing of it were published."""
-        return self._published(lambda: request_full(self.database, resource_id))
+        return self._published(lambda: request_full(self.database))
 
-    def after(self, statement: str, resource_id: str = RESOURCE_ID) -> Export:
+    def after(self, statement: str) -> Export:
         """Have it published after a statement of CKAN's write role, in which {t} is the table."""
         with self.database.connect(WRITE_ROLE) as writer:
-            text = statement.replace("{t}", f'"{resource_id}"').encode()
+            text = statement.replace("{t}", f'"{RESOURCE_ID}"').encode()
             return self._published(lambda: writer.execute(text))
 
     def _published(self, commit: Callable[[], object]) -> Export:
@@ -184,18 +184,18 @@ class RunningDaemon:
         return Export(time.perf_counter() - started, event)
 
 
-def request_full(database: ScratchDatabase, resource_id: str = RESOURCE_ID) -> None:
-    """Forget what is published of a table and say that all of it changed."""
+def request_full(database: ScratchDatabase) -> None:
+    """Forget what is published of the table and say that all of it changed."""
     with database.connect() as admin, admin.transaction():
         admin.execute(
             "WITH gone AS (DELETE FROM datastore_dumper.dump_status WHERE resource_id = %s RETURNING storage_key) "
             "INSERT INTO datastore_dumper.garbage (key, delete_after) SELECT storage_key, clock_timestamp() FROM gone "
             "ON CONFLICT DO NOTHING",
-            [resource_id],
+            [RESOURCE_ID],
         )
         admin.execute(
             "SELECT datastore_dumper.record_change(to_regclass(quote_ident(%s)), '{-1}')",
-            [resource_id],
+            [RESOURCE_ID],
         )
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from bench.measurements import Goal, Outcome, seconds_of
 from bench.rig import Rig
 from datastore_dumper.choice import Selection
+from datastore_dumper.export import recipe_of
 from datastore_dumper.install import install
 from datastore_dumper.reconcile import reconcile
 from tests.support.converged import not_fresh
 from tests.support.datastore import DUMPER_ROLE, READ_ROLE, WRITE_ROLE
 from tests.support.installation import ROLES, handle
-from tests.support.postgres import ScratchDatabase
+from tests.support.postgres import Connection, ScratchDatabase
 from tests.support.waiting import eventually
 
 _TABLES_A_TRANSACTION = 250
@@ -24,6 +25,7 @@ _RECONCILE_SECONDS = 10
 _DUMPS_A_SECOND = 100
 _IDLE_QUERIES_A_SECOND = 1
 _IDLE_SECONDS = 60  # one round of reconciling is in it
+_LOOKUPS = 100
 _FEW_TABLES = 1000  # with less, this is a test of the benchmark
 _CREATE = """
 DO $$
@@ -33,7 +35,7 @@ BEGIN
             'CREATE TABLE %I (_id serial PRIMARY KEY, _full_text tsvector, a text, b numeric, c timestamp)', 'r' || i
         );
         EXECUTE format(
-            'INSERT INTO %I (a, b, c) SELECT ''row '' || n, n / 7.0, now() FROM generate_series(1, {rows}) AS n', 'r' || i
+            'INSERT INTO %I (a, b, c) SELECT ''row '' || n, n / 7.0, now() FROM generate_series(1, 3) AS n', 'r' || i
         );
     END LOOP;
 END $$
@@ -64,19 +66,22 @@ def run(rig: Rig) -> Outcome:
         outcome.add("datastore-dumper status --json", "s", [seconds])
         with database.connect(READ_ROLE) as reader:
             statement = "SELECT * FROM datastore_dumper.list(NULL, NULL, NULL, 'resource_id', false, 50, 0)"
+            asked = [f"r{number}" for number in range(0, rig.tables, max(rig.tables // _LOOKUPS, 1))]
+            lookups = [seconds_of(lambda: _lookup(reader, name)) for name in asked]  # noqa: B023 - called at once
             lists = [seconds_of(lambda: reader.execute(statement).fetchall()) for _ in range(rig.runs)]
+        outcome.add("a lookup of one file", "s", lookups)
         outcome.add("a page of the list of all resources", "s", lists)
         assert len(daemons) == 1
     rig.server.drop_database(database.name)
     return outcome
 
 
-def create_tables(database: ScratchDatabase, count: int, rows: int = 3) -> None:
-    """Tables r0, r1, ... with some rows."""
+def create_tables(database: ScratchDatabase, count: int) -> None:
+    """Tables r0, r1, ... with three rows."""
     with database.connect(WRITE_ROLE) as writer:
         for first in range(0, count, _TABLES_A_TRANSACTION):
             last = min(first + _TABLES_A_TRANSACTION, count) - 1
-            writer.execute(_CREATE.format(first=first, last=last, rows=rows).encode())
+            writer.execute(_CREATE.format(first=first, last=last).encode())
 
 
 def wait_until_fresh(database: ScratchDatabase, count: int) -> None:
@@ -94,10 +99,11 @@ def wait_until_fresh(database: ScratchDatabase, count: int) -> None:
 def _reconcile(rig: Rig, database: ScratchDatabase, outcome: Outcome) -> None:
     rig.say("scale: reconciling")
     with handle(database, DUMPER_ROLE).connect("reconcile") as connection:
-        seconds = [
-            seconds_of(lambda: reconcile(connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0))
-            for _ in range(rig.runs)
-        ]
+
+        def once() -> None:
+            reconcile(connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe=recipe_of(()), retain_seconds=0)
+
+        seconds = [seconds_of(once) for _ in range(rig.runs)]
     series = outcome.add("reconcile", "s", seconds)
     outcome.goals.append(Goal("reconcile, seconds", series.median, _RECONCILE_SECONDS))
 
@@ -122,6 +128,11 @@ def _idle(rig: Rig, database: ScratchDatabase, outcome: Outcome) -> None:
     rate = asked / idle_seconds
     outcome.facts["idle_queries_a_second"] = rate
     outcome.goals.append(Goal("queries a second when nothing happens", rate, _IDLE_QUERIES_A_SECOND))
+
+
+def _lookup(reader: Connection, resource_id: str) -> None:
+    row = reader.execute("SELECT fresh FROM datastore_dumper.lookup(%s, 'csv')", [resource_id]).fetchone()
+    assert row == (True,), resource_id
 
 
 def _status(config: Path) -> None:

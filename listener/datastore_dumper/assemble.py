@@ -1,11 +1,13 @@
 """Makes the files of one table from one snapshot: plans them, exports what is fresh, stores head, segments and tail.
 
-Claiming the table before and publishing the files after is the worker's. Files of one format share their rows: the one with
-a byte order mark is the other with another head.
+Storing pulls the export: segments are read from Postgres as the storage asks for the next part of the file. Claiming the
+table before and publishing the files after is the worker's. Files of one format share their rows: the one with a byte order
+mark is the other with another head.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,14 @@ from functools import partial
 from itertools import chain, groupby
 
 from datastore_dumper.choice import NOT_MEASURED, Choice, Size
-from datastore_dumper.errors import DumperError, FormatFailedError, ObjectChangedError, ObjectMissingError, StorageError
+from datastore_dumper.errors import (
+    DumperError,
+    ExportError,
+    FormatFailedError,
+    ObjectChangedError,
+    ObjectMissingError,
+    StorageError,
+)
 from datastore_dumper.export import TableState
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.formats import Compat, FileFormat, Format, Table, file_format
@@ -58,8 +67,8 @@ class _UnchangedError(Exception):
     """All rows have been read, and the file would be the published one: do not store it again."""
 
 
-class _ReuseFailedError(Exception):
-    """The published object is not what the manifest says: read everything anew. `__cause__` tells."""
+class _ReuseFailedError(StorageError):
+    """An object whose rows were to be copied is gone, or another than was published: read everything anew."""
 
 
 @dataclass
@@ -80,6 +89,14 @@ class Assembly:
     segment_bytes: int
     window: int
     """How many segments may lie in spool files at once."""
+    abandon: threading.Event
+    """Set: break off."""
+
+    def require(self) -> None:
+        """Raises `LeaseLostError` if the table may be somebody else's by now, `ExportError` if this is to be broken off."""
+        self.lease.require()
+        if self.abandon.is_set():
+            raise ExportError(f"The export of {self.lease.resource_id} was broken off: the daemon stops")
 
     def make(self, made: Made) -> Made:
         """Make and store the files in all formats that were chosen. Raises what keeps every one of them from being made."""
@@ -110,10 +127,15 @@ class _Group:
         first, *others = group
         plan = self._plan(first)
         try:
-            file, chunks = self._make(first, plan)
+            return self._store_all(first, others, plan)
         except _ReuseFailedError as error:
-            log.warning("reuse_failed", resource_id=self._assembly.lease.resource_id, error=str(error.__cause__))
-            file, chunks = self._make(first, FULL)
+            log.warning("reuse_failed", resource_id=self._assembly.lease.resource_id, error=error.message)
+            return self._store_all(first, others, FULL)
+
+    def _store_all(
+        self, first: FileFormat, others: Sequence[FileFormat], plan: tuple[PlannedPart, ...]
+    ) -> list[NewFile]:
+        file, chunks = self._store(first, plan)
         files = [file, *(self._with_other_head(file, other, chunks) for other in others)]
         for chunk in chunks or ():
             if isinstance(chunk, SegmentFile):
@@ -146,8 +168,9 @@ class _Group:
             return FULL
         return make_plan(manifest, {bucket for _, bucket in state.changes}, self._assembly.segment_bytes)
 
-    def _make(self, file_format: FileFormat, plan: tuple[PlannedPart, ...]) -> tuple[NewFile, list[Chunk] | None]:
-        """The file, and its chunks if all of them are still there: not more segments than the window holds."""
+    def _store(self, file_format: FileFormat, plan: tuple[PlannedPart, ...]) -> tuple[NewFile, list[Chunk] | None]:
+        """Export what the plan reads anew, and store the file. Its chunks, too, if all of them are still there: not more
+        segments than the window holds."""
         published = self._assembly.published.get(file_format.name)
         head = file_format.head(self._table, self._compat)
         chunks = self._chunks(plan)
@@ -206,7 +229,7 @@ class _Group:
         yield BytesPart(head)
         any_rows = False
         for chunk in chunks:
-            self._assembly.lease.require()
+            self._assembly.require()
             if chunk.length:
                 if any_rows and self._format.joiner:
                     yield BytesPart(self._format.joiner)
@@ -251,7 +274,7 @@ class _Group:
         )
 
     def _write(self, file_format: FileFormat, parts: Iterator[Part]) -> tuple[str, WrittenObject]:
-        self._assembly.lease.require()
+        self._assembly.require()
         resource_id = self._assembly.state.table.resource_id
         extension = file_format.format.extension
         key = object_key(resource_id, new_version(self._assembly.state.generated_at), extension)
@@ -262,7 +285,7 @@ class _Group:
         try:
             written = self._assembly.storage.write(key, parts, headers)
         except (ObjectChangedError, ObjectMissingError) as error:
-            raise _ReuseFailedError from error
+            raise _ReuseFailedError(error.message) from error
         self._made.uploaded_bytes += written.uploaded_bytes
         self._made.reused_bytes += written.reused_bytes
         return key, written

@@ -24,12 +24,12 @@ from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Pace, Pending, agenda, startable
-from datastore_dumper.errors import ConfigError, UnavailableError
+from datastore_dumper.errors import ConfigError
 from datastore_dumper.failpoints import arm
 from datastore_dumper.housekeeping import Housekeeping
 from datastore_dumper.install import require_installed
 from datastore_dumper.lease import Leases
-from datastore_dumper.lifecycle import Supervisor, hangup_signal, keep_connected, stop_signals
+from datastore_dumper.lifecycle import PASSING, Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import Backlog, look
 from datastore_dumper.monitor import exports, metrics
@@ -124,7 +124,7 @@ class Daemon:
         )
         with (
             self._monitor.serving(),
-            stop_signals(supervisor.shut_down, self._abandon.set),
+            stop_signals(supervisor.shut_down, self._break_off),
             hangup_signal(self._reload),
             spool_directory(self._config.export.spool_directory) as spool,
             ThreadPoolExecutor(self._config.export.concurrency, thread_name_prefix="export") as pool,
@@ -154,12 +154,14 @@ class Daemon:
         tried: set[int] = set()
         with self.foreground() as hands:
             failed, missed = self._publish_pending(hands, tried)
-            if missed:  # somebody was just writing to their rows
-                hands.stop.wait(_MISSED_SECONDS)
-                failed_again, missed = self._publish_pending(hands, tried - missed)
+            if missed and not hands.stop.wait(_MISSED_SECONDS):  # somebody was just writing to their rows
+                tried -= missed
+                failed_again, missed = self._publish_pending(hands, tried)
                 failed += failed_again
             self._house.collect_garbage(hands.connection)
-        return failed + len(missed)
+        failed += len(missed)
+        log.info("once_done", tables=len(tried), failed=failed)
+        return failed
 
     def _publish_pending(self, hands: Foreground, tried: set[int]) -> tuple[int, set[int]]:
         """Publish all that is pending, each table once, apart from those in `tried`, to which they are added. How many failed, and
@@ -194,7 +196,7 @@ class Daemon:
         if not patient:
             supervisor.on_stop(self._abandon.set)
         with (
-            stop_signals(supervisor.shut_down, self._abandon.set),
+            stop_signals(supervisor.shut_down, self._break_off),
             spool_directory(self._config.export.spool_directory) as spool,
             self._database.connect("look") as connection,
             database_errors(),
@@ -283,7 +285,7 @@ class Daemon:
     def _dump(self, relid: int, spool: Path) -> bool | None:
         try:
             return self._worker(spool).dump(relid)
-        except UnavailableError as error:
+        except PASSING as error:
             # The lease runs out by itself, and the changes are still there.
             exports.ended(self._settings.selection.formats, "interrupted")
             log.warning("export_interrupted", relid=relid, error=error.message)
@@ -356,6 +358,11 @@ class Daemon:
         self._supervisor.start("watch", lambda: watch(self._database, self._finished, is_exporting))
         if (standby := self._standby) is not None:
             self._supervisor.start("watch standby", lambda: standby.watch(self._finished))
+
+    def _break_off(self) -> None:
+        """At the second signal."""
+        self._abandon.set()
+        log.info("exports_broken_off", running=len(self._running))
 
     def _finish_or_abandon(self) -> None:
         """Let running exports finish within the timeout, then break them off: their tables are due for the next daemon.

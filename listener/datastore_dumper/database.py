@@ -5,6 +5,7 @@ Everything here is about connections in general; what is asked over them is in `
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -130,6 +131,11 @@ class Database:
         """
         with database_errors():
             try:
+                if splits_password(self.dsn):
+                    raise ConfigError(
+                        "The connection string has more than one @, or one after a /",
+                        hint="In a password, write %40 for @ and %2F for /.",
+                    )
                 parameters = conninfo.make_conninfo(
                     self.dsn,
                     **{
@@ -158,6 +164,15 @@ class Database:
                 connection.close()
                 raise
             return connection
+
+
+def splits_password(dsn: str) -> bool:
+    """Whether libpq would take the end of a password for a host or a database, because of an @ or a / in it that is not escaped
+    (PostgreSQL: "Connection URIs"); its errors show both. Raises `psycopg.ProgrammingError` if it is no connection string."""
+    found = conninfo.conninfo_to_dict(dsn)
+    uri = re.match(r"postgres(?:ql)?://[^/?]*/([^?]*)", dsn)
+    hosts = str(found.get("host", "")).split(",")
+    return any("@" in host[1:] for host in hosts) or (uri is not None and "@" in uri[1])  # @name is an abstract socket
 
 
 def _is_pooled(connection: Connection) -> bool:

@@ -114,6 +114,18 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         _end(connection, "COMMIT")
 
 
+def reader_settings(connection: Connection, role: str | None) -> tuple[tuple[str, str], ...]:
+    """Names and values of what CKAN's read role has set that changes the text of values. None: nobody knows the role."""
+    if role is None:
+        return ()
+    return tuple(connection.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
+
+
+def recipe_of(settings: tuple[tuple[str, str], ...]) -> str:
+    """What the bytes of a file depend on beside table, format and compat, as its manifest has it."""
+    return repr(settings)
+
+
 class ManyRowsError(Exception):
     """There may be more rows than the caller asked for; nothing was read."""
 

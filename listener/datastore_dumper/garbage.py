@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from datastore_dumper.database import Connection
-from datastore_dumper.errors import DumperError
+from datastore_dumper.errors import DumperError, UnavailableError
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.logs import get_logger
 from datastore_dumper.sqlfiles import query
@@ -14,25 +17,39 @@ from datastore_dumper.storage.base import CHECK_PREFIX, Storage
 log = get_logger(__name__)
 
 _BATCH = 100  # rows stay locked while their objects are deleted
+_REFUSED_SECONDS = 3600
 
 
-def collect_garbage(connection: Connection, storage: Storage) -> int:
-    """Delete what is due. Returns how many objects; those that the storage will not delete now stay on the list."""
-    collected = 0
-    while True:
+@dataclass(frozen=True)
+class Collected:
+    """How many objects were deleted, and how many the storage refused to delete: those are tried again in an hour."""
+
+    deleted: int
+    refused: int
+
+
+def collect_garbage(connection: Connection, storage: Storage, most_seconds: float = math.inf) -> Collected:
+    """Delete what is due, for about so long at the most. While the storage is away, everything stays on the list."""
+    deleted = refused = 0
+    until = time.monotonic() + most_seconds
+    while connection.execute(query("is_garbage_due")).fetchone() == (True,):
         with connection.transaction():
             keys = [key for (key,) in connection.execute(query("due_garbage"), {"most": _BATCH}).fetchall()]
             if keys:
                 failpoint("before_garbage")
-            deleted = _delete(storage, keys)
-            if deleted:
+            gone, kept = _delete(storage, keys)
+            if gone:
                 failpoint("within_garbage")
-                connection.execute(query("forget_garbage"), {"keys": deleted})
-        if deleted:
+                connection.execute(query("forget_garbage"), {"keys": gone})
+            if kept:
+                connection.execute(query("postpone_garbage"), {"keys": kept, "seconds": _REFUSED_SECONDS})
+        if gone:
             failpoint("after_garbage")
-        collected += len(deleted)
-        if len(deleted) < _BATCH:
-            return collected
+        deleted += len(gone)
+        refused += len(kept)
+        if len(gone) + len(kept) < _BATCH or time.monotonic() >= until:
+            break
+    return Collected(deleted, refused)
 
 
 def sweep(storage: Storage, abandoned_seconds: float) -> None:
@@ -51,13 +68,19 @@ def sweep(storage: Storage, abandoned_seconds: float) -> None:
         log.info("swept", removed=removed)
 
 
-def _delete(storage: Storage, keys: list[str]) -> list[str]:
-    deleted = []
+def _delete(storage: Storage, keys: list[str]) -> tuple[list[str], list[str]]:
+    """Which are deleted, and which the storage refuses to delete. Neither: it is away."""
+    gone: list[str] = []
+    refused: list[str] = []
     for key in keys:
         try:
             storage.delete(key)
-        except DumperError as error:
+        except UnavailableError as error:
             log.warning("garbage_kept", key=key, error=error.message)
             break
-        deleted.append(key)
-    return deleted
+        except DumperError as error:
+            log.warning("garbage_kept", key=key, error=error.message)
+            refused.append(key)
+        else:
+            gone.append(key)
+    return gone, refused

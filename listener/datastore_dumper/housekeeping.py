@@ -5,12 +5,14 @@ Each step is a module of its own; here is their order, and what becomes of a sto
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 from datastore_dumper import garbage
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ConfigError, ForeignStorageError, PermissionDeniedError, StorageError
+from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.garbage import sweep
 from datastore_dumper.inventory import take_stock
 from datastore_dumper.logs import get_logger
@@ -24,6 +26,7 @@ from datastore_dumper.worker import WorkSettings
 
 log = get_logger(__name__)
 
+_COLLECT_SECONDS = 20  # of each round: what is more waits, for tables must not
 _SWEEP_SECONDS = 3600  # between looks for what is abandoned or lost, which list the bucket
 
 
@@ -38,6 +41,7 @@ class Housekeeping:
         self._monitor = monitor
         self._settings = settings
         self._swept = float("-inf")
+        self._unattached: frozenset[str] = frozenset()
 
     def round(self, connection: Connection) -> None:
         """All that is to be done now and then. Raises `ForeignStorageError` if the storage is another database's."""
@@ -53,7 +57,7 @@ class Housekeeping:
                     abandoned_seconds=ABANDONED_SECONDS,
                     retain_seconds=self._settings().retain_seconds,
                 )
-            self._collect(connection)
+            self._collect(connection, _COLLECT_SECONDS)
         self._monitor.house_kept()
 
     def reconcile(self, connection: Connection) -> None:
@@ -64,8 +68,13 @@ class Housekeeping:
             connection,
             settings.selection,
             compats={each.name: str(each.format.compat(settings.compat)) for each in settings.formats},
+            recipe=recipe_of(reader_settings(connection, settings.ckan_read_role)),
             retain_seconds=settings.retain_seconds,
         )
+        for resource_id, reason in found.unattached.items():
+            if resource_id not in self._unattached:  # once, and again if it comes back
+                log.warning("triggers_missing", resource_id=resource_id, error=reason)
+        self._unattached = frozenset(found.unattached)
         self._monitor.health.reconciled(len(found.unattached), time.monotonic() - started)
 
     def collect_garbage(self, connection: Connection) -> None:
@@ -73,8 +82,8 @@ class Housekeeping:
         if self._settle(connection):
             self._collect(connection)
 
-    def _collect(self, connection: Connection) -> None:
-        metrics.GARBAGE_DELETED.inc(garbage.collect_garbage(connection, self._storage))
+    def _collect(self, connection: Connection, most_seconds: float = math.inf) -> None:
+        metrics.GARBAGE_DELETED.inc(garbage.collect_garbage(connection, self._storage, most_seconds).deleted)
 
     def _settle(self, connection: Connection) -> bool:
         """Whether the storage is known to be ours now. If it is another's, that is the daemon's end."""

@@ -44,6 +44,8 @@ class InstallReport:
     daemon's new role may not read it yet: installing again mends that."""
 
     notices: tuple[str, ...]
+    roles: Roles
+    """As they are now: those that were named, and for the others those that were named when it was installed before."""
     tables: int
     """DataStore tables in the database."""
     attached: int
@@ -116,7 +118,15 @@ def functions_digest() -> str:
 
 def printed_script(roles: Roles) -> str:
     """`install_script` for psql: stops at the first error, and then gives every table its triggers, one at a time."""
-    return f"\\set ON_ERROR_STOP on\n{install_script(roles)}\n{read_sql('psql/attach_all.sql')}"
+    one_by_one = read_sql("psql/one_by_one.sql")
+    attach, grant = _for_each("unattached_tables", "attach"), _for_each("unreadable_tables", "let_daemon_read")
+    return f"\\set ON_ERROR_STOP on\n{install_script(roles)}\n{one_by_one}{attach}{grant}RESET search_path;\n"
+
+
+def _for_each(tables: str, function: str) -> str:
+    """For psql: call the function for each of the tables that a query finds."""
+    found = query(tables).rstrip(";")
+    return f"SELECT format('SELECT datastore_dumper.{function}(%s);', relid) FROM (\n{found}\n) AS t \\gexec\n"  # noqa: S608 - our own
 
 
 def printed_uninstall_script() -> str:
@@ -141,9 +151,11 @@ def install(database: Database, roles: Roles, *, progress: Callable[[int, int], 
         connection.execute(install_script(roles).encode())
         attached, failed = attach_missing(connection, progress)
         unreadable = _let_daemon_read(connection)
+        stored = connection.execute(query("stored_roles")).fetchone()
         (tables,) = connection.execute(query("count_tables")).fetchone() or (0,)
+    assert stored is not None, "one row"
     ours = tuple(notice for notice in notices if "datastore_dumper" in notice)
-    return InstallReport(ours, tables, attached, failed, unreadable)
+    return InstallReport(ours, Roles(*stored), tables, attached, failed, unreadable)
 
 
 def attach_missing(

@@ -18,11 +18,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_whe
 from tenacity.nap import sleep_using_event
 
 from datastore_dumper.database import Connection, Database, explain
-from datastore_dumper.errors import UnavailableError
+from datastore_dumper.errors import ConfigError, UnavailableError
 from datastore_dumper.logs import get_logger
 from datastore_dumper.monitor import metrics
 
 log = get_logger(__name__)
+
+PASSING = (UnavailableError, ConfigError)
+"""What may pass by itself while a daemon runs: it began with a database that was in order."""
 
 _RECONNECT_MAX_SECONDS = 30
 _RECONNECT_FIRST_SECONDS = 0.5
@@ -80,26 +83,34 @@ def keep_connected(
     work: Callable[[Connection], None],
     turned: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call `work` with a connection until `stop` is set; when the connection breaks, make another and call it again.
+    """Call `work` with a connection until `stop` is set; when the connection breaks, make another and call it again. A database
+    that is gone, or lacks our tables, may be being restored: that is waited for like a server that is away.
 
     `turned` is called before each attempt to connect: a loop that cannot get on is not one that is stuck.
     """
+    pause_seconds = _RECONNECT_FIRST_SECONDS
     while not stop.is_set():
         connection = _connect(database, purpose, stop, turned)
         if connection is None:
             return
+        began = time.monotonic()
         with connection:
             try:
                 work(connection)
             except psycopg.Error as error:
                 explained = explain(error)
-                if not (isinstance(explained, UnavailableError) or connection.broken or connection.closed):
+                if not (isinstance(explained, PASSING) or connection.broken or connection.closed):
                     raise explained from error
                 metrics.CONNECTIONS_LOST.labels(purpose).inc()
                 log.warning("connection_lost", purpose=purpose, error=explained.message)
                 with suppress(psycopg.Error):
                     connection.close()
-                stop.wait(_RECONNECT_FIRST_SECONDS)
+                lasted = time.monotonic() - began
+                pause_seconds = min(2 * pause_seconds, _RECONNECT_MAX_SECONDS)
+                if lasted > _RECONNECT_MAX_SECONDS:
+                    pause_seconds = _RECONNECT_FIRST_SECONDS
+                turned()
+                stop.wait(pause_seconds)
 
 
 def _connect(database: Database, purpose: str, stop: threading.Event, turned: Callable[[], None]) -> Connection | None:
@@ -108,7 +119,7 @@ def _connect(database: Database, purpose: str, stop: threading.Event, turned: Ca
         log.warning("connecting_failed", purpose=purpose, attempts=state.attempt_number)
 
     for attempt in Retrying(
-        retry=retry_if_exception_type(UnavailableError),
+        retry=retry_if_exception_type(PASSING),
         wait=wait_random_exponential(multiplier=_RECONNECT_FIRST_SECONDS, max=_RECONNECT_MAX_SECONDS),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),

@@ -41,6 +41,8 @@ class Record:
     seal: UUID
     next_seal: UUID
     seal_is_due: bool
+    is_disputed: bool
+    """Somebody found that the storage was another's."""
 
 
 class Verdict(Enum):
@@ -106,7 +108,8 @@ class Ownership:
                 )
                 raise
             if found is Verdict.OURS:
-                connection.execute(query("note_ours"), {"id": record.id})
+                if record.is_disputed or not record.marked:
+                    connection.execute(query("note_ours"), {"id": record.id})
                 if record.seal_is_due:
                     self._turn_seal(connection, record)
                 self._id = record.id

@@ -7,6 +7,7 @@ they are read anyway: one that grew is cut, small neighbours are read together.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -79,13 +80,13 @@ def make_plan(published: Manifest | None, dirty: Iterable[int], target_bytes: in
 
 
 def _dirty_segments(segments: tuple[Segment, ...], touched: list[int]) -> list[bool]:
-    return [
-        any(
-            (segment.first is None or bucket >= segment.first) and (segment.last is None or bucket <= segment.last)
-            for bucket in touched
-        )
-        for segment in segments
-    ]
+    """`touched` is in order."""
+
+    def is_dirty(segment: Segment) -> bool:
+        at = 0 if segment.first is None else bisect_left(touched, segment.first)
+        return at < len(touched) and (segment.last is None or touched[at] <= segment.last)
+
+    return [is_dirty(segment) for segment in segments]
 
 
 def _take_short_neighbours(segments: tuple[Segment, ...], is_dirty: list[bool], short_bytes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from datastore_dumper.choice import Choice, Facts, Selection, Size, choose
 from datastore_dumper.database import Connection
@@ -33,13 +33,14 @@ class Reconciled:
 
 
 def reconcile(
-    connection: Connection, selection: Selection, *, compats: Mapping[str, str], retain_seconds: float
+    connection: Connection, selection: Selection, *, compats: Mapping[str, str], recipe: str, retain_seconds: float
 ) -> Reconciled:
     """Decide which tables get files, retire files of tables that are gone and those no longer wanted, follow renames, give
     tables their triggers, and mark as changed what no published file shows. A table whose lock is not to be had is left for
     the next time.
 
-    `compats` says whose bytes the files in each format of the selection are to have."""
+    `compats` says whose bytes the files in each format of the selection are to have, `recipe` under which settings of CKAN's read
+    role (`export.recipe_of`)."""
     formats = list(selection.formats)
     with connection.transaction():
         connection.execute(query("limit_idle"), {"milliseconds": _IDLE_MILLISECONDS})
@@ -56,16 +57,14 @@ def reconcile(
     for (resource_id,) in dropped:
         log.info("table_dropped", resource_id=resource_id)
     attached, unattached = attach_missing(connection)
-    for resource_id, reason in unattached.items():
-        log.warning("triggers_missing", resource_id=resource_id, error=reason)
     drifted = connection.execute(
         query("mark_drifted"),
-        {"formats": formats, "all_formats": list(compats), "compats": list(compats.values())},
+        {"formats": formats, "all_formats": list(compats), "compats": list(compats.values()), "recipe": recipe},
     ).fetchall()
     found = Reconciled(attached, unattached, len(dropped), len(retired), len(drifted), chosen)
     for finding in metrics.FINDINGS:
         metrics.RECONCILE_FINDINGS.labels(finding).inc(getattr(found, finding))
-    if found != Reconciled():
+    if replace(found, unattached={}) != Reconciled():
         log.info(
             "reconciled",
             attached=found.attached,

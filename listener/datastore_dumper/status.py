@@ -92,6 +92,8 @@ class Overview:
     now: datetime | None
     """None if there are no tables."""
     tables: tuple[TableStatus, ...]
+    daemons: int | None = None
+    """How many are connected. None: not known, because a pooler hides it."""
 
     def counts(self) -> dict[State, int]:
         """How many tables are in each state."""
@@ -124,7 +126,19 @@ def overview(
     if ids is not None:
         require_all(ids, (row[1] for row in rows))
         fresh = {(row[0], row[1]): row[2] for row in connection.execute(query("status_fresh"), {"ids": list(ids)})}
-    return Overview(rows[0][-1] if rows else None, tuple(_table(row, debounce, fresh) for row in rows))
+    return Overview(
+        rows[0][-1] if rows else None, tuple(_table(row, debounce, fresh) for row in rows), daemons(connection)
+    )
+
+
+def daemons(connection: Connection) -> int | None:
+    """How many daemons are connected. None: not known, because a pooler's sessions are named after whom they served last."""
+    if connection.pooled:
+        return None
+    row = connection.execute(query("daemons")).fetchone()
+    assert row is not None, "one row"
+    count: int = row[0]
+    return count
 
 
 def require_all(ids: Iterable[str], found: Iterable[str]) -> None:

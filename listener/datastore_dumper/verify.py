@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.errors import DumperError, ExportError, GaveWayError, ObjectMissingError, TableChangedError
-from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot, reader_settings, recipe_of
 from datastore_dumper.formats import Compat, FileFormat, Format, Table, file_format
 from datastore_dumper.formats.alterations import altered
 from datastore_dumper.manifest import Manifest, manifest_from_json
@@ -169,6 +169,8 @@ class Verifier:
         compat = made.format.compat(self.settings.compat)
         if published.compat != str(compat):
             return verdict("changed", f"it is made for CKAN {published.compat}, not {compat}")
+        if manifest.recipe != recipe_of(reader_settings(self._connection("control"), self.settings.ckan_read_role)):
+            return verdict("changed", "CKAN's read role has other settings since, which change the text of values")
         if state.changes or (published.relid, published.filenode, published.signature) != (
             state.relid,
             state.filenode,
@@ -272,14 +274,12 @@ class Verifier:
 
     def _reader(self, state: TableState, table: Table, compat: Compat) -> SegmentReader:
         control = self._connection("control")
-        role = self.settings.ckan_read_role
-        settings = control.execute(query("reader_settings"), {"role": role}).fetchall() if role else []
         return SegmentReader(
             connection=self._connection("segment"),
             witness=control,
             state=replace(state, table=table),
             compat=compat,
-            settings=tuple(settings),
+            settings=reader_settings(control, self.settings.ckan_read_role),
             lock_timeout_seconds=self.settings.lock_timeout_seconds,
             stop=self.stop,
         )

@@ -7,7 +7,7 @@ from datastore_dumper.config import Config
 from datastore_dumper.database import Database
 from datastore_dumper.due import Debounce
 from datastore_dumper.formats import Compat, file_format
-from datastore_dumper.source import Standby
+from datastore_dumper.standby import Standby
 from datastore_dumper.worker import WorkSettings
 
 

@@ -22,7 +22,7 @@ from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.deadline import shut_down
 from datastore_dumper.due import retry_delay_seconds
 from datastore_dumper.errors import DumperError, LeaseLostError, TableChangedError
-from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot, reader_settings, recipe_of
 from datastore_dumper.formats import Compat, FileFormat, Format, file_format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
@@ -32,8 +32,7 @@ from datastore_dumper.plan import Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask
 from datastore_dumper.publish import announce, publish, published_files
 from datastore_dumper.segments import SegmentSource
-from datastore_dumper.source import Standby, StandbyUnusableError, require_shown_by_primary
-from datastore_dumper.sqlfiles import query
+from datastore_dumper.standby import Standby, StandbyUnusableError, require_shown_by_primary
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import cancel_segments
 
@@ -124,7 +123,7 @@ class Worker:
         self._formats = self.settings.selection.wanted_formats(lease.resource_id)
         installation = self._ownership.id
         try:
-            made = self._make(lease)
+            made = self._export(lease)
             lease.require()
             self._leases.drop(lease)  # from here on the lease is given back or lost, in one transaction
             publish(
@@ -176,31 +175,31 @@ class Worker:
         )
         return True
 
-    def _make(self, lease: Lease) -> Made:
+    def _export(self, lease: Lease) -> Made:
         """Export every format from one snapshot, so that they all show the same state, and store the files."""
         standby = self._standby
         if standby is not None:
             made = standby.first(
-                lambda: self._make_on_standby(standby, lease), self._connection("control"), lease.resource_id
+                lambda: self._export_on_standby(standby, lease), self._connection("control"), lease.resource_id
             )
             if made is not None:
                 return made
-        return self._make_from(self._database, hold_snapshot(self._connection("holder"), lease.relid), lease)
+        return self._export_from(self._database, hold_snapshot(self._connection("holder"), lease.relid), lease)
 
-    def _make_on_standby(self, standby: Standby, lease: Lease) -> Made:
+    def _export_on_standby(self, standby: Standby, lease: Lease) -> Made:
         self._discard_broken_connections()
         control = self._connection("control")
         try:
             holder, *_ = [self._connection(each, standby.database) for each in ("holder", "control", "segment")]
         except DumperError as error:
             raise StandbyUnusableError("standby_unavailable", error.message) from error
-        made = self._make_from(standby.database, standby.hold_snapshot(holder, control, lease, self._abandon), lease)
+        made = self._export_from(standby.database, standby.hold_snapshot(holder, control, lease, self._abandon), lease)
         require_shown_by_primary(control, made.state)
         return made
 
-    def _make_from(self, database: Database, snapshot: AbstractContextManager[TableState], lease: Lease) -> Made:
+    def _export_from(self, database: Database, snapshot: AbstractContextManager[TableState], lease: Lease) -> Made:
         control = self._connection("control")
-        settings = self._reader_settings(control)
+        settings = reader_settings(control, self.settings.ckan_read_role)
         prefix = f"{lease.relid}-{lease.epoch}-{next(self._numbers)}-"
         lease.exported_rows = 0
         try:
@@ -220,9 +219,10 @@ class Worker:
                     source=lambda format_, of, compat: self._source(
                         database, lease, format_, of, compat, settings, prefix
                     ),
-                    recipe=repr(settings),
+                    recipe=recipe_of(settings),
                     segment_bytes=self.settings.segment_bytes,
                     window=self._processes.count + 1,
+                    abandon=self._abandon,
                 )
                 return assembly.make(made)
         finally:
@@ -265,7 +265,7 @@ class Worker:
             processes=self._processes,
             task=SegmentTask(
                 database,
-                state,
+                replace(state, changes=()),  # may be many, and are nothing to those who only read
                 format_.name,
                 compat,
                 settings,
@@ -291,12 +291,6 @@ class Worker:
             lock_timeout_seconds=self.settings.lock_timeout_seconds,
             stop=self._abandon,
         )
-
-    def _reader_settings(self, control: Connection) -> tuple[tuple[str, str], ...]:
-        role = self.settings.ckan_read_role
-        if role is None:
-            return ()
-        return tuple(control.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
 
     def _give_back(self, lease: Lease, error: Exception) -> None:
         self._leases.drop(lease)
@@ -348,5 +342,5 @@ def _cancel(connection: Connection, relid: int) -> None:
         cancel_segments(connection, relid)
     except psycopg.OperationalError:
         # What breaks the export off is probably the same: the server is gone, and its COPYs go too.
-        if not connection.broken:
+        if not (connection.broken or connection.closed):
             raise

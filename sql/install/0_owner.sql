@@ -19,7 +19,12 @@ BEGIN
     IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'datastore_dumper') THEN
         SELECT pg_get_userbyid(nspowner) INTO owner FROM pg_namespace WHERE nspname = 'datastore_dumper';
     ELSE
-        IF writer IS NOT NULL AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+            IF writer IS NULL THEN
+                RAISE EXCEPTION 'a superuser must name CKAN''s write role, whose rights are enough for functions of ours'
+                    USING ERRCODE = 'invalid_parameter_value',
+                    HINT = 'Give --ckan-write-role (roles.ckan_write): the user of ckan.datastore.write_url.';
+            END IF;
             owner := 'datastore_dumper_owner';
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = owner) THEN
                 CREATE ROLE datastore_dumper_owner NOLOGIN;
@@ -27,6 +32,10 @@ BEGIN
             END IF;
         END IF;
         EXECUTE format('CREATE SCHEMA datastore_dumper AUTHORIZATION %I', owner);
+    END IF;
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = owner) THEN
+        RAISE NOTICE 'the functions of datastore_dumper run with all rights of superuser "%", who installed them first', owner
+            USING HINT = 'Uninstall, and install again with CKAN''s write role named: files are made anew.';
     END IF;
     IF owner = 'datastore_dumper_owner' AND writer IS NOT NULL AND NOT pg_has_role(owner, writer, 'USAGE') THEN
         EXECUTE format('GRANT %I TO %I', writer, owner);

@@ -11,7 +11,8 @@ CREATE OR REPLACE VIEW datastore_dumper.datastore_table AS
 SELECT
     c.oid AS relid,
     c.relname::text AS resource_id,
-    c.relowner
+    c.relowner,
+    c.relname
 FROM pg_catalog.pg_class AS c
 WHERE c.relkind = 'r'
     AND c.relpersistence = 'p'
@@ -26,6 +27,8 @@ WHERE c.relkind = 'r'
         WHERE a.attrelid = c.oid AND a.attname = '_id' AND NOT a.attisdropped AND a.attnotnull
             AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
     );
+-- Whoever looks one up compares relname, too, which is what pg_class has an index of. (A longer text is cut for that; resource_id
+-- is then not equal.)
 COMMENT ON VIEW datastore_dumper.datastore_table IS 'Every DataStore table of this database.';
 
 -- Rings at most every 250 ms, and only if that takes no waiting: every NOTIFY takes a lock at commit that all
@@ -353,6 +356,18 @@ $$;
 COMMENT ON FUNCTION datastore_dumper.detach IS 'Removes our triggers from a table, and the right to read it that attach() gave.';
 
 -- The question of the CKAN plugin, answered from what is committed now.
+-- Whether what is published may be handed out at all: the storage is not another database's, as far as the daemon knows, and
+-- the file, made at that position of the WAL, is not newer than this one, which may have been restored. (A standby that shows
+-- the file's row is past it.)
+CREATE OR REPLACE FUNCTION datastore_dumper.is_of_this_database(lsn pg_lsn) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NOT EXISTS (SELECT FROM datastore_dumper.installation AS i WHERE i.conflict IS NOT NULL)
+        AND CASE WHEN pg_is_in_recovery() THEN true ELSE $1 <= pg_current_wal_insert_lsn() END
+$$;
+COMMENT ON FUNCTION datastore_dumper.is_of_this_database IS
+    'Whether a file of that position of the WAL belongs to this database as it is now: neither another storage nor a restore came between.';
+
 CREATE OR REPLACE FUNCTION datastore_dumper.lookup(resource_id text, format text)
 RETURNS TABLE (
     storage_key text, etag text, bytes bigint, rows bigint, content_type text, compat text,
@@ -362,20 +377,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT s.storage_key, s.etag, s.bytes, s.rows, s.content_type, s.compat, s.generated_at,
         pending.since IS NULL
-            AND NOT EXISTS (SELECT FROM datastore_dumper.installation AS i WHERE i.conflict IS NOT NULL)
             AND s.relid = t.relid
             AND s.filenode = pg_relation_filenode(t.relid)
             AND s.signature = datastore_dumper.signature(t.relid)
             AND datastore_dumper.sound_triggers(t.relid) = 4
-            -- Not newer than the database, which may have been restored. (A standby that shows the row is past it.)
-            AND CASE WHEN pg_is_in_recovery() THEN true ELSE s.lsn <= pg_current_wal_insert_lsn() END,
+            AND datastore_dumper.is_of_this_database(s.lsn),
         pending.since
     FROM datastore_dumper.dump_status AS s
     JOIN datastore_dumper.datastore_table AS t ON t.resource_id = s.resource_id
     CROSS JOIN LATERAL (
         SELECT min(c.changed_at) AS since FROM datastore_dumper.change AS c WHERE c.relid = t.relid
     ) AS pending
-    WHERE s.resource_id = $1 AND s.format = $2
+    WHERE s.resource_id = $1 AND s.format = $2 AND t.relname = $1::name
 $$;
 COMMENT ON FUNCTION datastore_dumper.lookup IS
     'The published file of a resource in a format, and whether it shows the table as committed now. No row: there is none.';
@@ -386,7 +399,7 @@ AS $$
     SELECT f.error
     FROM datastore_dumper.format_failure AS f
     JOIN datastore_dumper.datastore_table AS t ON t.resource_id = f.resource_id
-    WHERE f.resource_id = $1 AND f.format = $2 AND f.relid = t.relid
+    WHERE f.resource_id = $1 AND f.format = $2 AND t.relname = $1::name AND f.relid = t.relid
         AND f.filenode = pg_relation_filenode(t.relid)
         AND f.signature = datastore_dumper.signature(t.relid)
         AND NOT EXISTS (SELECT FROM datastore_dumper.change AS c WHERE c.relid = t.relid)
@@ -396,7 +409,7 @@ COMMENT ON FUNCTION datastore_dumper.failure IS
 
 -- For sites that allow files which are somewhat behind. Counted from the oldest change that the file lacks: changed_at is
 -- before its commit, so this never says too little. NULL where that is not all that may have happened: another table
--- under the name, columns changed, triggers not sound. (TRUNCATE has a change row; what else moves the filenode, no rows.)
+-- under the name, columns changed, triggers not sound, another storage or a restore. (TRUNCATE has a change row; what else moves the filenode, no rows.)
 CREATE OR REPLACE FUNCTION datastore_dumper.seconds_behind(resource_id text, format text) RETURNS double precision
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -404,9 +417,10 @@ AS $$
     FROM datastore_dumper.dump_status AS s
     JOIN datastore_dumper.datastore_table AS t ON t.resource_id = s.resource_id
     JOIN datastore_dumper.change AS c ON c.relid = t.relid
-    WHERE s.resource_id = $1 AND s.format = $2 AND s.relid = t.relid
+    WHERE s.resource_id = $1 AND s.format = $2 AND t.relname = $1::name AND s.relid = t.relid
         AND s.signature = datastore_dumper.signature(t.relid)
         AND datastore_dumper.sound_triggers(t.relid) = 4
+        AND datastore_dumper.is_of_this_database(s.lsn)
 $$;
 COMMENT ON FUNCTION datastore_dumper.seconds_behind IS
     'Since when the published file of a resource in a format has not shown the table. NULL: unknown, or nothing to say.';

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     INSERT INTO datastore_dumper.resource AS r (relid, resource_id, requested_at, requested_full, asked_at)
     SELECT t.relid, t.resource_id, clock_timestamp(), is_full, clock_timestamp()
-    FROM datastore_dumper.datastore_table AS t WHERE t.resource_id = wanted_resource_id
+    FROM datastore_dumper.datastore_table AS t WHERE t.relname = wanted_resource_id::name AND t.resource_id = wanted_resource_id
     ON CONFLICT (relid) DO UPDATE SET
         requested_at = clock_timestamp(), requested_full = r.requested_full OR excluded.requested_full, retry_at = NULL,
         asked_at = excluded.asked_at
@@ -38,7 +38,7 @@ AS $$
         END, false)
     FROM datastore_dumper.datastore_table AS t
     JOIN datastore_dumper.resource AS r ON r.relid = t.relid
-    WHERE t.resource_id = $1
+    WHERE t.relname = $1::name AND t.resource_id = $1
 $$;
 COMMENT ON FUNCTION datastore_dumper.choice IS
     'What was decided for a resource: whether files are kept, and why not. No row: nobody looks after it.';
@@ -55,7 +55,7 @@ BEGIN
     SELECT r.relid, r.choice INTO target, decided
     FROM datastore_dumper.datastore_table AS t
     JOIN datastore_dumper.resource AS r ON r.relid = t.relid
-    WHERE t.resource_id = of_resource_id AND CASE
+    WHERE t.relname = of_resource_id::name AND t.resource_id = of_resource_id AND CASE
         WHEN r.choice IS NULL THEN r.asked_at IS NULL
         WHEN r.choice = 'not_asked' THEN r.requested_at IS NULL
             AND (SELECT count(*) FROM datastore_dumper.resource AS q WHERE q.requested_at IS NOT NULL) < 100
@@ -114,7 +114,7 @@ AS $$
         SELECT min(c.changed_at) AS since, count(DISTINCT c.xid) AS changes
         FROM datastore_dumper.change AS c WHERE c.relid = t.relid
     ) AS pending
-    WHERE t.resource_id = $1
+    WHERE t.relname = $1::name AND t.resource_id = $1
 $$;
 COMMENT ON FUNCTION datastore_dumper.status IS
     'What there is of a resource: changes that no file shows, the export under way, its files and the formats that failed. No row: there is no such table.';

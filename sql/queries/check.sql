@@ -55,11 +55,6 @@ LISTEN datastore_dumper_check;
 -- name: check_notify
 SELECT pg_catalog.pg_notify('datastore_dumper_check', %(word)s);
 
--- name: check_daemons
--- Each daemon has one connection that listens.
-SELECT count(*)::int FROM pg_catalog.pg_stat_activity
-WHERE datname = pg_catalog.current_database() AND usename = current_user AND application_name = 'datastore-dumper listen';
-
 -- name: check_functions
 SELECT value FROM datastore_dumper.setting WHERE name = 'functions';
 

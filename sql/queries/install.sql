@@ -18,6 +18,13 @@ SELECT DISTINCT t.tgrelid::oid
 FROM pg_catalog.pg_trigger AS t
 JOIN datastore_dumper.expected_trigger AS e ON e.tgname = t.tgname;
 
+-- name: stored_roles
+-- Those that were named at this or at an earlier installation.
+SELECT coalesce(max(value) FILTER (WHERE name = 'daemon_role'), ''),
+    coalesce(max(value) FILTER (WHERE name = 'ckan_write_role'), ''),
+    coalesce(max(value) FILTER (WHERE name = 'ckan_read_role'), '')
+FROM datastore_dumper.setting;
+
 -- name: count_tables
 SELECT count(*) FROM datastore_dumper.datastore_table;
 

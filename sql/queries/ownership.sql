@@ -2,7 +2,7 @@
 
 -- name: installation
 SELECT id, marked_at IS NOT NULL, seal, next_seal,
-    next_seal_at < clock_timestamp() - make_interval(secs => %(seal_seconds)s) AS seal_is_due
+    next_seal_at < clock_timestamp() - make_interval(secs => %(seal_seconds)s) AS seal_is_due, conflict IS NOT NULL
 FROM datastore_dumper.installation;
 
 -- name: place
@@ -30,7 +30,7 @@ ON CONFLICT (key) DO NOTHING;
 
 -- name: note_ours
 UPDATE datastore_dumper.installation SET marked_at = coalesce(marked_at, clock_timestamp()), conflict = NULL
-WHERE id = %(id)s AND (marked_at IS NULL OR conflict IS NOT NULL);
+WHERE id = %(id)s;
 
 -- name: note_conflict
 UPDATE datastore_dumper.installation SET conflict = %(conflict)s WHERE id = %(id)s AND seal = %(seal)s;

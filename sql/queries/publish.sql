@@ -95,10 +95,16 @@ WHERE c.relid = %(relid)s AND c.xid = seen.xid::xid8 AND c.bucket = seen.bucket;
 -- Whether the table still has the name under which its files are published, as committed now.
 SELECT FROM datastore_dumper.datastore_table WHERE relid = %(relid)s AND resource_id = %(resource_id)s;
 
+-- name: is_garbage_due
+SELECT EXISTS (SELECT FROM datastore_dumper.garbage WHERE delete_after < clock_timestamp());
+
 -- name: due_garbage
 -- Locked until the objects are deleted, so that no two daemons collect the same.
 SELECT key FROM datastore_dumper.garbage
 WHERE delete_after < clock_timestamp() ORDER BY delete_after LIMIT %(most)s FOR UPDATE SKIP LOCKED;
+
+-- name: postpone_garbage
+UPDATE datastore_dumper.garbage SET delete_after = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE key = ANY (%(keys)s);
 
 -- name: forget_garbage
 DELETE FROM datastore_dumper.garbage WHERE key = ANY (%(keys)s);

@@ -95,7 +95,7 @@ RETURNING r.resource_id;
 
 -- name: mark_drifted
 -- Tables whose files are missing, or no longer show them although no change was recorded: other columns or comments, a
--- rewritten table (VACUUM FULL, a restored backup), another compat. They count as changed. So do those whose files are
+-- rewritten table (VACUUM FULL, a restored backup), another compat, other settings of CKAN's read role. They count as changed. So do those whose files are
 -- newer than the database, which was restored to an earlier point and these rows were not.
 -- EXCEPT costs the same whatever Postgres expects: no statistics tell it how many signatures are equal.
 SELECT r.resource_id, datastore_dumper.record_change(r.relid, '{-1}')
@@ -105,7 +105,8 @@ FROM (
     SELECT s.resource_id, s.relid
     FROM (
         SELECT resource_id, format, relid, compat, filenode, signature FROM datastore_dumper.dump_status
-        WHERE lsn <= pg_catalog.pg_current_wal_insert_lsn()
+        WHERE coalesce(manifest ->> 'recipe', %(recipe)s) = %(recipe)s
+            AND lsn <= pg_catalog.pg_current_wal_insert_lsn()
             AND timeline <= (
                 'x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8)
             )::bit(32)::integer

@@ -59,3 +59,8 @@ SELECT s.resource_id, s.format, l.fresh
 FROM datastore_dumper.dump_status AS s
 CROSS JOIN LATERAL datastore_dumper.lookup(s.resource_id, s.format) AS l
 WHERE s.resource_id = ANY (%(ids)s);
+
+-- name: daemons
+-- Each has one connection that listens.
+SELECT count(*)::int FROM pg_catalog.pg_stat_activity
+WHERE datname = pg_catalog.current_database() AND usename = current_user AND application_name = 'datastore-dumper listen';

@@ -43,7 +43,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("compare") / "compare.json"
     result = CliRunner().invoke(
         main,
-        ["run", *SMALL, "--trials", "1", "--seconds", "0.5", "--format", "json", "--output", str(path)],
+        ["run", *SMALL, "--format", "json", "--output", str(path)],
         catch_exceptions=False,
     )
     assert result.exit_code == 0, result.output

@@ -8,19 +8,28 @@ import signal
 import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from urllib3 import HTTPResponse
 
 from datastore_dumper import checks
 from datastore_dumper.checks.about import ABOUT
+from datastore_dumper.checks.files import secrets
 from datastore_dumper.checks.postgres import NEWEST_MAJOR, connections_of, release, skew
-from datastore_dumper.checks.results import Result, exit_code, some, worst
-from datastore_dumper.checks.storage import _owners
+from datastore_dumper.checks.results import Result, Subject, exit_code, some, worst
+from datastore_dumper.checks.storage import _date, _owners
+from datastore_dumper.cli.options import database_of
+from datastore_dumper.config import load
+from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from datastore_dumper.sqlfiles import query, read_sql
+from datastore_dumper.storage.settings import open_storage
 from tests.checks.conftest import Portal, Results
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
+from tests.support.postgres import PostgresServer
+from tests.support.standby import StandbyServer
 from tests.support.waiting import eventually
 from tests.support.watching import Watched
 
@@ -119,6 +128,13 @@ BREAKAGES = [
     ),
     ("ALTER DATABASE {database} CONNECTION LIMIT 9", "database.connections", "warning", "15", 0),
     ("ALTER DATABASE {database} SET track_activities = off", "database.track_activities", "warning", "give way", 0),
+    (
+        "ALTER DATABASE {database} SET event_triggers = off",
+        "database.event_triggers",
+        "warning",
+        "no event trigger fires",
+        0,
+    ),
 ]
 
 
@@ -129,6 +145,8 @@ def test_one_thing_amiss(
     installed: Dumper, results: Results, statement: str, name: str, status: str, word: str, code: int
 ) -> None:
     with installed.database.connect() as admin:
+        if "event_triggers" in statement and admin.info.server_version < 170000:
+            pytest.skip("the setting event_triggers came with Postgres 17")
         owner = admin.execute("SELECT current_user").fetchone()
         assert owner is not None
         text = statement.replace("postgres", owner[0]).format(database=installed.database.name)
@@ -237,6 +255,62 @@ def test_unreachable_database(installed: Dumper, results: Results) -> None:
     assert "schema.version" not in found
 
 
+def test_an_encoding_that_is_not_ckans(dumper: Dumper, results: Results, postgres_server: PostgresServer) -> None:
+    assert results()["database.encoding"].status == "ok"
+    name = f"{dumper.database.name}_ascii"
+    options = "TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+    with postgres_server.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name} {options}".encode())
+    try:
+        found = results(database={"dsn": postgres_server.dsn(name, "dumper")})["database.encoding"]
+    finally:
+        postgres_server.drop_database(name)
+    assert found.status == "warning"
+    assert "the encoding is SQL_ASCII" in found.found
+    assert "ENCODING 'UTF8'" in found.mend
+
+
+def test_what_is_said_of_a_standby(
+    results: Results, primary_server: PostgresServer, standby_server: StandbyServer
+) -> None:
+    standby = standby_server.dsn("postgres", "dumper")
+    primary = primary_server.dsn("postgres", "dumper")
+    both = {"dsn": primary, "replica_dsn": standby, "replica_wait_seconds": 30}
+    found = results(database=both)
+    assert (found["standby.connection"].status, found["standby.lag"].status) == ("ok", "ok")
+    assert found["standby.feedback"].status == "warning"
+    assert "hot_standby_feedback is off" in found["standby.feedback"].found
+    with standby_server.connect() as admin:
+        admin.execute("ALTER SYSTEM SET hot_standby_feedback = on")
+        admin.execute("SELECT pg_reload_conf()")
+    eventually(lambda: results(database=both)["standby.feedback"].status == "ok", timeout=30)
+    connection = results(database={"replica_dsn": standby})["standby.connection"]
+    assert (connection.status, connection.exit_code) == ("failed", EXIT_CONFIG)
+    assert "another cluster" in connection.found
+
+
+def test_a_replica_that_is_no_standby(installed: Dumper, results: Results) -> None:
+    assert "standby.connection" not in results()
+    found = results(database={"replica_dsn": installed.database.dsn_for("dumper")})["standby.connection"]
+    assert (found.status, found.exit_code) == ("failed", EXIT_CONFIG)
+    assert "leads to no standby" in found.found
+    found = results(database={"replica_dsn": "postgresql://u:hunter2@127.0.0.1:1/x"})["standby.connection"]
+    assert found.status == "warning"
+    assert "cannot be reached" in found.found
+    assert "database.replica_dsn" in found.mend
+    assert "hunter2" not in found.found + found.mend
+
+
+def test_disks_that_are_nearly_full(installed: Dumper, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=10 * 2**30, free=32 * 2**20)
+    monkeypatch.setattr("datastore_dumper.checks.storage.shutil.disk_usage", lambda path: usage)
+    found = results()
+    assert {found[name].status for name in ("storage.room", "spool.directory")} == {"warning"}
+    assert f"{installed.directory / 'files'} has 32.0 MiB of 10.0 GiB free" in found["storage.room"].found
+    assert f"{installed.directory} has 32.0 MiB free" in found["spool.directory"].found
+    assert "a place with 64.0 MiB or more" in found["spool.directory"].mend
+
+
 def test_a_spool_that_cannot_be_made(installed: Dumper, results: Results, tmp_path: Path) -> None:
     found = results(export={"spool_directory": str(tmp_path / "missing")})["spool.directory"]
     assert (found.status, found.exit_code) == ("failed", EXIT_CONFIG)
@@ -266,6 +340,41 @@ def test_a_connection_string_without_a_password_is_no_secret(
     assert results()["config.secrets"].status == "ok"
     dsn.write_text("host=127.0.0.1 port=1 user=u dbname=x password=secret")
     assert results()["config.secrets"].status == "warning"
+
+
+def found_secrets(path: Path | None, **environ: str) -> Result:
+    loaded = load(path, environ)
+    subject = Subject(loaded, database_of(loaded.config), open_storage(storage_settings(loaded.config)))
+    (found,) = secrets(subject)
+    return found
+
+
+def test_secrets_in_a_file_that_is_named_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("config.yaml")
+    path.write_text("database: {dsn: 'postgresql://u:hush@h/d'}\nstorage: {type: disk, disk: {directory: /x}}\n")
+    path.chmod(0o640)
+    assert found_secrets(path).status == "ok"
+    path.chmod(0o644)
+    found = found_secrets(path)
+    assert found.status == "warning"
+    assert "chmod o-r config.yaml," in found.mend
+
+
+def test_secrets_in_ckans_ini(tmp_path: Path) -> None:
+    ini = tmp_path / "ckan.ini"
+    ini.write_text(
+        "[app:main]\nckan.datastore.write_url = postgresql://w:hush@h/d\n"
+        f"ckanext.datastore_dumper.storage = disk\nckanext.datastore_dumper.disk.directory = {tmp_path}\n"
+    )
+    ini.chmod(0o644)
+    found = found_secrets(None, DATASTORE_DUMPER_CKAN_INI=str(ini))
+    assert found.status == "warning"
+    assert f"chmod o-r {ini}," in found.mend
+    by_variable = {"DATASTORE_DUMPER_CKAN_INI": str(ini), "CKAN_DATASTORE_WRITE_URL": "postgresql://w:hush@h/d"}
+    assert found_secrets(None, **by_variable).status == "ok"
+    ini.chmod(0o600)
+    assert found_secrets(None, DATASTORE_DUMPER_CKAN_INI=str(ini)).status == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
@@ -315,6 +424,13 @@ def test_releases_of_postgres(major: int, status: str) -> None:
     found = release(major, f"{major}.1")
     assert found.status == status
     assert (found.exit_code == EXIT_CONFIG) == (status == "failed")
+
+
+def test_a_role_that_is_not_the_daemons(installed: Dumper, results: Results) -> None:
+    assert results()["database.role"].status == "ok"
+    found = results(roles={"daemon": "somebody"})["database.role"]
+    assert found.status == "warning"
+    assert 'roles.daemon is "somebody", but database.dsn connects as "dumper"' in found.found
 
 
 def test_the_daemon_that_is_there_is_seen(installed: Dumper, results: Results) -> None:
@@ -367,13 +483,39 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "seconds_read", "status"),
-    [(0, 0, "ok"), (3, 0, "ok"), (-3, 0, "ok"), (60, 0, "warning"), (-60, 0, "warning"), (60, 100, "ok")],
+    ("theirs", "seconds_read", "status", "word"),
+    [
+        (0, 0, "ok", "less than 1 s"),
+        (5, 0, "ok", "less than 5 s"),
+        (-5, 0, "ok", "less than 5 s"),
+        (60, 0, "warning", "differ by 60 s"),
+        (-60, 0, "warning", "differ by 60 s"),
+        (60, 100, "ok", "less than 1 s"),
+        (160, 100, "warning", "differ by 60 s"),
+    ],
 )
-def test_skew(theirs: float, seconds_read: float, status: str) -> None:
+def test_skew(theirs: float, seconds_read: float, status: str, word: str) -> None:
     """A slow answer says nothing: only what lies outside of both readings of our clock is skew."""
     after = NOW + timedelta(seconds=seconds_read)
-    assert skew("x", NOW + timedelta(seconds=theirs), NOW, after, "it").status == status
+    found = skew("x", NOW + timedelta(seconds=theirs), NOW, after, "it")
+    assert found.status == status
+    assert word in found.found
+
+
+@pytest.mark.parametrize(
+    ("date", "status", "word"),
+    [
+        ("Thu, 01 Jan 2026 00:01:00 GMT", "ok", "the S3 service and this machine"),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", "warning", "differ by 120 s"),
+        ("Wed, 31 Dec 2025 23:58:00 GMT", "warning", "differ by 120 s"),
+        ("soon", "ok", "does not tell its time"),
+        (None, "ok", "does not tell its time"),
+    ],
+)
+def test_the_clock_of_an_s3_service(date: str | None, status: str, word: str) -> None:
+    found = _date(HTTPResponse(headers={} if date is None else {"Date": date}), NOW, NOW)
+    assert (found.name, found.status) == ("storage.clock", status)
+    assert word in found.found
 
 
 def test_some() -> None:
@@ -394,7 +536,9 @@ def test_whose_the_storage_is(installed: Dumper, results: Results, tmp_path: Pat
     assert installed.once() == 0
     assert "this database's" in results()["storage.owner"].found
     (tmp_path / "other").mkdir()
-    assert results(storage={"disk": {"directory": str(tmp_path / "other")}})["storage.owner"].status == "warning"
+    found = results(storage={"disk": {"directory": str(tmp_path / "other")}})["storage.owner"]
+    assert found.status == "warning"
+    assert "this database's files are in one that has" in found.found
     with installed.database.connect() as admin:
         admin.execute("UPDATE datastore_dumper.installation SET id = gen_random_uuid()")
     found = results()["storage.owner"]

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.ckan
 
 
 def ask(site: CkanSite, compat: str) -> dict[str, Result]:
-    given = {
-        "database.dsn": "postgresql://h/d",
-        "storage.type": "disk",
-        "storage.disk.directory": "/nowhere",
-        "ckan.url": site.url,
-        "ckan.compat": compat,
+    environ = {
+        "DATASTORE_DUMPER_DATABASE__DSN": "postgresql://h/d",
+        "DATASTORE_DUMPER_STORAGE__TYPE": "disk",
+        "DATASTORE_DUMPER_STORAGE__DISK__DIRECTORY": "/nowhere",
+        "DATASTORE_DUMPER_CKAN__URL": site.url,
+        "DATASTORE_DUMPER_CKAN__COMPAT": compat,
     }
-    loaded = load(None, {}, given)
+    loaded = load(None, environ)
     subject = Subject(loaded, database_of(loaded.config), open_storage(storage_settings(loaded.config)))
     return {result.name: result for result in release(subject)}
 

@@ -264,6 +264,21 @@ def test_where_files_may_be_wrong_all_dumps_are_ckans(
         portal.site.restart(PLUGINS, portal.settings)
 
 
+def test_a_lock_on_our_tables_costs_a_visitor_seconds(portal: Portal) -> None:
+    """lookup.TIMEOUT_MS; a worker of CKAN that waited for longer would be missing for everybody else."""
+    before = len(portal.site.logs)
+    with portal.dumper.database.connect() as admin, admin.transaction():
+        admin.execute("LOCK TABLE datastore_dumper.dump_status IN ACCESS EXCLUSIVE MODE")
+        admin.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+        response = portal.dump(portal.public)
+    assert response.status == 200
+    assert "ETag" not in response.headers
+    assert response.data == portal.without_plugin[f"/datastore/dump/{portal.public}"].body
+    complaints = re.findall("cannot say which file is published: .*statement timeout", portal.site.logs[before:])
+    assert len(complaints) == 1
+    assert "ETag" in portal.dump(portal.public).headers
+
+
 def test_a_plugin_that_the_operator_vouches_for_is_no_hindrance(portal: Portal) -> None:
     vouched = {"ckanext.datastore_dumper.plugins_without_row_filters": "sample_datastore_plugin"}
     try:

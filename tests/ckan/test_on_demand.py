@@ -114,7 +114,8 @@ def test_a_format_that_ckan_lacks(unasked: DumpsPortal) -> None:
     assert unasked.dumper.once(tables=excluded) == 0
     answer = download(unasked, COUNTS, "?format=parquet")
     assert answer.status == 404
-    assert b"tables.exclude" in answer.data
+    assert b"this site makes no files of it" in answer.data
+    assert b"tables.exclude" not in answer.data, "the configuration is not for visitors"
     assert download(unasked, BUDGET, "?format=parquet").status == 404
     assert download(unasked, COUNTS).status == 200
 

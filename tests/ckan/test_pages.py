@@ -4,6 +4,7 @@ narrow and wide, in another language, with and without scripts; and that axe fin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -250,6 +251,12 @@ def test_without_scripts(sysadmin: Browser, dumps: DumpsPortal) -> None:
         sysadmin.click(f'button[aria-label="Dump now: {BUDGET}"]')
         assert "was asked for" in sysadmin.text(".flash-messages .alert")
         assert "asked for" in sysadmin.text(f'[data-live="state-{dumps.ids[BUDGET]}"]')
+        # Back to where it was done: in this language, with what was asked for, and nowhere else.
+        sysadmin.open(f"{dumps.site.url}/de{ADMIN}?q=Budget&sort=rows+desc&came_from=https://example.org/")
+        sysadmin.click('form[action$="/datastore-dumps/request"] button')
+        path, _, query = sysadmin.url.removeprefix(dumps.site.url).partition("?")
+        assert path == f"/de{ADMIN}"
+        assert dict(parse_qsl(query)) == {"q": "Budget", "sort": "rows desc"}
     finally:
         sysadmin.devtools("Emulation.setScriptExecutionDisabled", value=False)
 

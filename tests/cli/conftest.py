@@ -14,15 +14,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg.rows import TupleRow
 
 from datastore_dumper.cli import main
-from datastore_dumper.install import install
-from tests.support.daemon import Dumper
-from tests.support.datastore import create_table
-from tests.support.installation import ROLES, handle
 from tests.support.waiting import eventually
 
 
@@ -35,11 +29,11 @@ class Done:
     stderr: str
 
 
-def command(config: Path, *arguments: str) -> Done:
-    """`datastore-dumper ARGUMENTS -c CONFIG`, in this process for the sake of speed."""
+def command(config: Path | None, *arguments: str) -> Done:
+    """`datastore-dumper ARGUMENTS -c CONFIG`, without -c if CONFIG is None; in this process for the sake of speed."""
     out, err = io.StringIO(), io.StringIO()
     former_arguments, former_handler = sys.argv, signal.getsignal(signal.SIGTERM)
-    sys.argv = ["datastore-dumper", *arguments, "-c", str(config)]
+    sys.argv = ["datastore-dumper", *arguments, *([] if config is None else ["-c", str(config)])]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main()
@@ -101,12 +95,3 @@ def _read(ours: int, terminal: Terminal) -> None:
             terminal.output += data
     except OSError:
         return  # the last one at the other side has left: EIO on Linux
-
-
-@pytest.fixture
-def writer(dumper: Dumper) -> Iterator[psycopg.Connection[TupleRow]]:
-    """Our SQL installed, one table t, and a connection of CKAN's write role."""
-    install(handle(dumper.database), ROLES)
-    with dumper.database.connect("ckan_write") as connection:
-        create_table(connection, "t", {"a": "text"})
-        yield connection

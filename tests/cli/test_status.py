@@ -14,11 +14,16 @@ from typing import Any
 import psycopg
 import pytest
 from rich.console import Console
+from rich.progress import TextColumn
 
-from datastore_dumper.cli.show import shown_bytes, shown_seconds
-from datastore_dumper.cli.status_view import watched
+from datastore_dumper.cli.dump import _report
+from datastore_dumper.cli.show import bars, shown_seconds
+from datastore_dumper.cli.status import _json
+from datastore_dumper.cli.status_view import details, listing, watched
+from datastore_dumper.dumping import Outcome, Wanted
 from datastore_dumper.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE
 from datastore_dumper.status import ExportStatus, FileStatus, Overview, TableStatus, state_of
+from datastore_dumper.words import shown_bytes
 from tests.cli.conftest import at_terminal, command
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
@@ -138,7 +143,7 @@ def test_text(dumper: Dumper, writer: psycopg.Connection) -> None:
     writer.execute("INSERT INTO t (a) VALUES ('x')")
     config = dumper.write_config(debounce={"quiet_seconds": 600, "max_delay_seconds": 600})
     text = command(config, "status").stdout
-    assert text.splitlines()[0].split("   ") == ["2 tables", "1 waiting", "1 fresh"]
+    assert text.splitlines()[0].split("   ") == ["2 tables", "1 waiting", "1 fresh", "no daemon is connected"]
     assert "due in 10 min" in text
     assert "other" not in text
     assert "\x1b" not in text
@@ -182,11 +187,58 @@ def test_names_do_not_move_the_cursor(dumper: Dumper, writer: psycopg.Connection
         assert "a?[2Jb?fresh" in done.stdout + done.stderr or arguments[0] == "verify"
 
 
+@pytest.mark.parametrize("arguments", [("check",), ("check", "--nagios"), ("status",)], ids=" ".join)
+def test_errors_do_not_move_the_cursor(dumper: Dumper, writer: psycopg.Connection, arguments: tuple[str, ...]) -> None:
+    create_table(writer, "a\x1b[2Jb\nfresh", {"a": "text"})
+    with dumper.database.connect() as admin:
+        admin.execute("UPDATE datastore_dumper.resource SET attempts = 1, last_error = %s", ["why\x1b[2J"])
+    done = command(dumper.write_config(), *arguments)
+    assert "\x1b" not in done.stdout
+    assert "why?[2J" in done.stdout
+    assert arguments[0] == "status" or "a?[2Jb fresh" in done.stdout
+
+
+def test_reasons_do_not_move_the_cursor() -> None:
+    table = table_status(state="unkept", choice="excluded", choice_detail="has \x1b[2J", attempts=0, error=None)
+    found = Overview(NOW, (table,))
+    with io.StringIO() as output:
+        console = Console(file=output, width=132)
+        console.print(details(found))
+        console.print(listing(found, [table], width=132))
+        text = output.getvalue()
+    assert "\x1b" not in text
+    assert text.count("no files are kept: has ?[2J") == 2
+
+
+def test_names_are_no_markup() -> None:
+    """Square brackets with a slash would be the end of a style that never began."""
+    progress = bars("rows")
+    progress.add_task("a[/b]")
+    column = progress.columns[0]
+    assert isinstance(column, TextColumn)
+    assert column.render(progress.tasks[0]).plain == "a[/b]"
+
+
+def test_no_secret_is_in_json() -> None:
+    table = table_status(error="refused: password=hush", failures={"xml": "postgresql://u:hush@h/d"})
+    assert "hush" not in _json(Overview(NOW, (table,)), None)
+    assert _report(Outcome(Wanted(1, "t"), None), table)["failures"] == {"xml": "postgresql://u:***@h/d"}
+
+
 def test_no_tables(dumper: Dumper, writer: psycopg.Connection) -> None:
     writer.execute("DROP TABLE t")
     done = command(dumper.write_config(), "status")
-    assert (done.returncode, done.stdout) == (0, "0 tables\n")
-    assert look(dumper) == {"now": None, "counts": dict.fromkeys(look(dumper)["counts"], 0), "tables": {}}
+    assert (done.returncode, done.stdout) == (0, "0 tables   no daemon is connected\n")
+    counts = dict.fromkeys(look(dumper)["counts"], 0)
+    assert look(dumper) == {"now": None, "daemons": 0, "counts": counts, "tables": {}}
+
+
+def test_whether_a_daemon_is_there(dumper: Dumper, writer: psycopg.Connection) -> None:
+    assert dumper.once() == 0
+    assert "no daemon" in command(dumper.write_config(), "status").stdout
+    with dumper.running():
+        eventually(lambda: look(dumper)["daemons"] == 1, timeout=30)
+        assert "no daemon" not in command(dumper.write_config(), "status").stdout
 
 
 def test_watching(dumper: Dumper, writer: psycopg.Connection) -> None:
@@ -269,9 +321,16 @@ def test_postgres_away(dumper: Dumper) -> None:
 
 @pytest.mark.parametrize(
     ("count", "shown"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**4, "5.0 TiB"), (1 << 60, "1048576.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (19 * 1024**3 / 10, "1.9 GiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (1 << 60, "1048576.0 TiB"),
+    ],
 )
-def test_bytes(count: int, shown: str) -> None:
+def test_bytes(count: float, shown: str) -> None:
     assert shown_bytes(count) == shown
 
 
@@ -291,7 +350,7 @@ def test_tables_that_get_no_files(dumper: Dumper, writer: psycopg.Connection) ->
     table = report["tables"]["t"]
     assert (table["choice"], table["choice_detail"]) == ("too_small", "1 row: tables.min_rows is 5")
     path = dumper.write_config(tables=tables)
-    assert command(path, "status").stdout == "1 table   1 unkept\n"
+    assert command(path, "status").stdout == "1 table   1 unkept   no daemon is connected\n"
     assert "no files are kept: 1 row: tables.min_rows is 5" in command(path, "status", "--all").stdout
     assert "no files are kept: 1 row: tables.min_rows is 5" in command(path, "status", "t").stdout
     done = command(path, "dump", "t")

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 
 from datastore_dumper.errors import EXIT_FAILURE
 from datastore_dumper.verify import line_around
@@ -57,6 +58,20 @@ def test_what_is_published_is_the_same(filled: Dumper) -> None:
     done = command(filled.write_config(), "verify")
     assert done.stdout.startswith("6 files: 6 same (")
     assert list(filled.directory.glob("*spool*")) == []
+
+
+def test_what_was_made_under_other_settings_is_not_wrong(filled: Dumper) -> None:
+    """The daemon makes it again by itself."""
+    with filled.database.connect() as admin:
+        admin.execute(
+            sql.SQL("ALTER ROLE ckan_read IN DATABASE {} SET timezone = 'Asia/Tokyo'").format(
+                sql.Identifier(filled.database.name)
+            )
+        )
+    found = verify(filled)
+    assert {file["finding"] for file in found.values()} == {"changed"}
+    assert filled.once() == 0
+    assert {file["finding"] for file in verify(filled).values()} == {"same"}
 
 
 def test_the_first_difference_is_told_and_repaired(filled: Dumper) -> None:

@@ -51,12 +51,17 @@ def render(values: Mapping[SettingPath, str]) -> Rendered:
     return Rendered("\n".join(lines) + "\n", places)
 
 
-def refusal(
-    path: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None
-) -> str:
+def variables(values: Mapping[str, object]) -> dict[str, str]:
+    """The environment that gives settings, by dotted name, these values. None is not given."""
+    return {
+        settings()[tuple(name.split("."))].variable: str(value) for name, value in values.items() if value is not None
+    }
+
+
+def refusal(path: Path | None, environ: Mapping[str, str] | None = None) -> str:
     """The message for a configuration that must be refused, after the checks that hold for each of them."""
     with pytest.raises(ConfigError) as caught:
-        load_config(path, environ or {}, overrides or {})
+        load_config(path, environ or {})
     message = str(caught.value)
     assert caught.value.exit_code == EXIT_CONFIG == 78
     assert len(message.splitlines()) <= 3, message

@@ -61,6 +61,7 @@ def test_nothing_is_typed_twice(tmp_path: Path) -> None:
     assert (config.export.header, config.export.omit_id) == ("labels", True)
     assert found.sources["database.dsn"] == f"{ini}, ckan.datastore.write_url"
     assert found.sources["storage.disk.directory"] == f"{ini}, ckanext.datastore_dumper.disk.directory"
+    assert found.files["database.dsn"] == ini
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,15 @@ def test_a_chain_of_files(chain: Path) -> None:
     assert config["name"] == f"datastore_dumper datastore of 100% in {chain.parent}"
     assert config["ckanext.datastore_dumper.disk.directory"] == f"{chain.parent}/below/files"
     assert config["ckanext.datastore_dumper.link_expiry_seconds"] == "60"
+
+
+def test_which_file_holds_a_value(chain: Path) -> None:
+    found = loaded(chain, None, CKAN_NAME="portal")
+    assert found.files["database.dsn"] == chain.parent / "below" / "base.ini"
+    assert found.files["storage.link_expiry_seconds"] == chain
+    found = loaded(chain, None, CKAN_NAME="portal", CKAN_DATASTORE_WRITE_URL="postgresql://w:hush@h/d")
+    assert found.config.roles.ckan_write == "w"
+    assert "database.dsn" not in found.files
 
 
 @pytest.mark.ckan

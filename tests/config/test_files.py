@@ -130,6 +130,8 @@ def test_origins_name_line_and_column(tmp_path: Path) -> None:
     assert loaded.sources["export.formats"] == f"{file}, line 4, column 12"
     assert loaded.sources["export.concurrency"] == f"{file}, line 5, column 16"
     assert loaded.sources["export.retry_max_seconds"] == "default"
+    assert loaded.files["export.formats"] == file
+    assert "export.retry_max_seconds" not in loaded.files
 
 
 def test_every_problem_is_counted(tmp_path: Path) -> None:

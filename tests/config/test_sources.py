@@ -1,4 +1,4 @@
-"""Where values come from: environment, command line, files of secrets, and which of them wins."""
+"""Where values come from: file, environment, files of secrets, and which of them wins."""
 
 from __future__ import annotations
 
@@ -8,25 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore_dumper.config import Config, load, load_config
+from datastore_dumper.config import load, load_config
 from datastore_dumper.config.environ_source import CONFIG_FILE_VARIABLE
 from datastore_dumper.config.fields import Setting, settings
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.storage.settings import DiskSettings, S3Settings
-from tests.config.render import refusal, render, valid_values
+from tests.config.render import refusal, render, valid_values, variables
 
 MINIMAL = {
     "DATASTORE_DUMPER_DATABASE__DSN": "postgresql://h/d",
     "DATASTORE_DUMPER_STORAGE__TYPE": "disk",
     "DATASTORE_DUMPER_STORAGE__DISK__DIRECTORY": "/x",
 }
-
-
-def value(config: Config, path: tuple[str, ...]) -> object:
-    node: object = config
-    for key in path:
-        node = getattr(node, key)
-    return node
 
 
 def as_text(example: object) -> str:
@@ -116,15 +109,11 @@ def test_precedence(tmp_path: Path) -> None:
     file = tmp_path / "dumper.yaml"
     file.write_text(render({**valid_values(), ("lease", "ttl_seconds"): "11"}).text, encoding="utf-8")
     environ = {"DATASTORE_DUMPER_LEASE__TTL_SECONDS": "12"}
-    overrides = {"lease.ttl_seconds": 13.0}
     assert load_config(None, MINIMAL).lease.ttl_seconds == 20
     assert load_config(file, {}).lease.ttl_seconds == 11
-    assert load_config(file, environ).lease.ttl_seconds == 12
-    loaded = load(file, environ, overrides)
-    assert loaded.config.lease.ttl_seconds == 13
-    assert loaded.sources["lease.ttl_seconds"] == "command line"
-    assert load_config(file, environ, {"lease.ttl_seconds": None}).lease.ttl_seconds == 12
-    assert load_config(file, environ, {"lease.ttl_seconds": "14"}).lease.ttl_seconds == 14
+    loaded = load(file, environ)
+    assert loaded.config.lease.ttl_seconds == 12
+    assert loaded.sources["lease.ttl_seconds"] == "environment variable DATASTORE_DUMPER_LEASE__TTL_SECONDS"
 
 
 def test_a_wrong_value_that_is_overridden_does_no_harm(tmp_path: Path) -> None:
@@ -143,11 +132,6 @@ def test_what_lacks_is_looked_for_in_the_file_first(tmp_path: Path) -> None:
     )
 
 
-def test_wrong_command_line() -> None:
-    assert refusal(None, MINIMAL, {"log.level": "loud"}).startswith("command line: log.level must be one of debug,")
-    assert refusal(None, MINIMAL, {"log.loudness": "1"}) == "command line: log.loudness is not a setting"
-
-
 def test_nothing_given_at_all() -> None:
     message = refusal(None, {})
     assert message.startswith("configuration: database.dsn is missing\nSet it in the file or as ")
@@ -163,18 +147,18 @@ def test_secret_file(tmp_path: Path, end: str) -> None:
     loaded = load(None, environ)
     assert loaded.config.database.dsn.get_secret_value() == "host=h password=' x '"
     assert loaded.sources["database.dsn"].startswith(f"{secret}, named by database.dsn_file in environment variable ")
+    assert loaded.files == {"database.dsn": secret}
 
 
 def test_secret_file_is_a_credential(tmp_path: Path) -> None:
     (tmp_path / "dumper-dsn").write_text("postgresql://h/from-credential\n", encoding="utf-8")
-    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    overrides = {"database.dsn_file": "dumper-dsn", "storage.type": "disk", "storage.disk.directory": "/x"}
-    config = load_config(None, environ, overrides)
+    named = variables({"database.dsn_file": "dumper-dsn", "storage.type": "disk", "storage.disk.directory": "/x"})
+    environ = {**named, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config = load_config(None, environ)
     assert config.database.dsn.get_secret_value() == "postgresql://h/from-credential"
-    assert "must be an absolute path or a credential's name" in refusal(None, {}, overrides)
-    for name in ("./dumper-dsn", "../x/dumper-dsn"):
-        if name != "./dumper-dsn":  # pathlib drops the leading dot
-            assert "absolute path or a cred" in refusal(None, environ, {**overrides, "database.dsn_file": name})
+    assert "must be an absolute path or a credential's name" in refusal(None, named)
+    outside = {**environ, **variables({"database.dsn_file": "../x/dumper-dsn"})}
+    assert "absolute path or a cred" in refusal(None, outside)
 
 
 def test_secret_given_in_both_ways() -> None:
@@ -187,7 +171,7 @@ def test_secret_left_empty_beside_its_file(tmp_path: Path) -> None:
     secret.write_text("postgresql://h/d", encoding="utf-8")
     file = tmp_path / "dumper.yaml"
     file.write_text(f"database:\n  dsn:\n  dsn_file: {secret}\n", encoding="utf-8")
-    config = load_config(file, {}, {"storage.type": "disk", "storage.disk.directory": "/x"})
+    config = load_config(file, variables({"storage.type": "disk", "storage.disk.directory": "/x"}))
     assert config.database.dsn.get_secret_value() == "postgresql://h/d"
 
 
@@ -198,9 +182,9 @@ def test_secret_of_the_source_with_precedence_wins(tmp_path: Path) -> None:
     file.write_text(render(valid_values()).text, encoding="utf-8")
     config = load_config(file, {"DATASTORE_DUMPER_DATABASE__DSN_FILE": str(secret)})
     assert config.database.dsn.get_secret_value() == "postgresql://h/from-secret-file"
-    over = {"database.dsn": "postgresql://h/from-command-line"}
-    config = load_config(file, {"DATASTORE_DUMPER_DATABASE__DSN_FILE": "/not/even/there"}, over)
-    assert config.database.dsn.get_secret_value() == "postgresql://h/from-command-line"
+    file.write_text("database: {dsn_file: /not/even/there}\n", encoding="utf-8")
+    config = load_config(file, MINIMAL)
+    assert config.database.dsn.get_secret_value() == "postgresql://h/d"
     assert config.database.dsn_file is None
 
 
@@ -220,15 +204,16 @@ def test_secret_file_that_cannot_be_taken(tmp_path: Path, name: str, content: by
     secret = tmp_path / "secret"
     if content is not None:
         secret.write_bytes(content)
-    environ = {**MINIMAL, "DATASTORE_DUMPER_STORAGE__S3__BUCKET": "dumps"}
-    del environ["DATASTORE_DUMPER_DATABASE__DSN"]
-    overrides = {"database.dsn": None if name == "database.dsn_file" else "postgresql://h/d", name: str(secret)}
-    message = refusal(None, environ, overrides)
-    assert message.startswith(f"command line: {name}: cannot take {secret}: {reason}\n")
+    variable = settings()[tuple(name.split("."))].variable
+    environ = {**MINIMAL, "DATASTORE_DUMPER_STORAGE__S3__BUCKET": "dumps", variable: str(secret)}
+    if name == "database.dsn_file":
+        del environ["DATASTORE_DUMPER_DATABASE__DSN"]
+    message = refusal(None, environ)
+    assert message.startswith(f"environment variable {variable}: {name}: cannot take {secret}: {reason}\n")
 
 
 def test_secret_file_is_a_directory(tmp_path: Path) -> None:
-    message = refusal(None, {}, {"database.dsn_file": str(tmp_path)})
+    message = refusal(None, variables({"database.dsn_file": str(tmp_path)}))
     assert f"database.dsn_file: cannot take {tmp_path}: Is a directory" in message
 
 

@@ -11,7 +11,7 @@ from datastore_dumper.config import load_config
 from datastore_dumper.config.fields import Setting, outline, sections, settings
 from datastore_dumper.config.model import Config
 from datastore_dumper.config.secret_files import pairs
-from tests.config.render import refusal, render, valid_values
+from tests.config.render import refusal, render, valid_values, variables
 
 WRONG = {
     "boolean": ["maybe", "2", '"true"', "1.5", "[true]", "{a: 1}", "!flag true"],
@@ -210,33 +210,29 @@ def test_key_of_another_section_is_suggested(tmp_path: Path) -> None:
             {"database.dsn": "postgresql://h/d?bogus=1"},
             "database.dsn is not a connection string that libpq understands",
         ),
-        ({"storage": {"type": "s3"}}, "storage is not a setting"),
     ],
 )
 def test_settings_that_do_not_fit_together_or_break_a_rule(changes: dict[str, object], expected: str) -> None:
     base = {"database.dsn": "postgresql://h/d", "storage.type": "disk", "storage.disk.directory": "/x"}
-    assert load_config(None, {}, base).storage.type == "disk"
-    message = refusal(None, {}, {**base, **changes})
+    assert load_config(None, variables(base)).storage.type == "disk"
+    message = refusal(None, variables({**base, **changes}))
     assert expected in message
-    assert message.startswith("command line: ") or "max" in expected
+    assert message.startswith("environment variable ") or "max" in expected
 
 
 def test_good_values_of_every_rule() -> None:
-    config = load_config(
-        None,
-        {},
-        {
-            "database.dsn": "host=h dbname='my db' password=p@ss",
-            "storage.type": "s3",
-            "storage.s3.bucket": "my.dumps-1",
-            "storage.s3.prefix": "a/b_c/d.e",
-            "storage.s3.endpoint": "[::1]:9000",
-            "storage.s3.public_endpoint": "files.example.org:443",
-            "roles.daemon": "é" * 31,
-            "debounce.quiet_seconds": 0,
-            "debounce.max_delay_seconds": 0,
-        },
-    )
+    given = {
+        "database.dsn": "host=h dbname='my db' password=p@ss",
+        "storage.type": "s3",
+        "storage.s3.bucket": "my.dumps-1",
+        "storage.s3.prefix": "a/b_c/d.e",
+        "storage.s3.endpoint": "[::1]:9000",
+        "storage.s3.public_endpoint": "files.example.org:443",
+        "roles.daemon": "é" * 31,
+        "debounce.quiet_seconds": 0,
+        "debounce.max_delay_seconds": 0,
+    }
+    config = load_config(None, variables(given))
     assert config.storage.s3 is not None
     assert config.storage.s3.prefix == "a/b_c/d.e"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from datastore_dumper.config import Config
 from datastore_dumper.errors import EXIT_CONFIG
 from datastore_dumper.monitor.health import STUCK_SECONDS
 
@@ -20,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = ("datastore-dumper.service", "datastore-dumper@.service")
 MOST_EXPOSED = 20  # of 100
-DEFAULT_SHUTDOWN_SECONDS = 30
 
 
 def tool(name: str) -> str:
@@ -91,7 +91,7 @@ def test_times_and_codes_fit_the_program() -> None:
     unit = settings(UNITS[0])
     assert unit["RestartPreventExitStatus"] == [str(EXIT_CONFIG)]
     assert int(unit["WatchdogSec"][0]) > STUCK_SECONDS, "/livez knows first"
-    assert int(unit["TimeoutStopSec"][0]) > DEFAULT_SHUTDOWN_SECONDS
+    assert int(unit["TimeoutStopSec"][0]) > Config.model_fields["shutdown_timeout_seconds"].default
     assert (unit["Type"], unit["NotifyAccess"]) == (["notify"], ["main"])
 
 

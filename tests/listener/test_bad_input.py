@@ -15,6 +15,7 @@ from psycopg import conninfo
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from datastore_dumper.install import install
 from tests.support.daemon import Dumper
+from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 
 SECRET = "do-not-show-this-secret"
@@ -169,8 +170,23 @@ def test_storage_that_does_not_answer(installed: Dumper, s3_server: Any, s3_buck
 
 
 def test_a_table_that_cannot_be_read_fails_the_run_and_is_named(installed: Dumper) -> None:
+    with installed.database.connect("ckan_write") as writer:
+        create_table(writer, "secret", {"a": "text"})
+    with installed.database.connect() as admin:
+        admin.execute("SELECT datastore_dumper.attach('secret'::regclass)")
+        admin.execute("REVOKE SELECT ON secret FROM dumper")
+    done = run(installed.write_config())
+    assert done.returncode == EXIT_FAILURE, done.stderr
+    assert "Traceback" not in done.stderr
+    (failed,) = (line for line in done.stderr.splitlines() if "export_failed" in line)
+    assert "permission denied for table secret" in failed
+
+
+def test_a_table_of_somebody_else_gets_no_triggers_and_is_named(installed: Dumper) -> None:
     with installed.database.connect() as admin:
         admin.execute("CREATE TABLE foreign_table (_id serial PRIMARY KEY)")
     done = run(installed.write_config())
     assert "Traceback" not in done.stderr
-    assert "foreign_table" in done.stderr
+    assert [line for line in done.stderr.splitlines() if "triggers_missing" in line and "foreign_table" in line], (
+        done.stderr
+    )

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import psycopg
-import pytest
 
+from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from datastore_dumper.storage.disk_files import temporary_name
-from tests.support.daemon import Dumper
+from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def writer(dumper: Dumper):
-    """A DataStore with our SQL installed and one table t, and a connection of CKAN's write role."""
-    install(handle(dumper.database), ROLES)
-    with dumper.database.connect("ckan_write") as connection:
-        create_table(connection, "t", {"a": "text"})
-        yield connection
 
 
 def expected(connection: psycopg.Connection, table: str = "t") -> bytes:
     """The file as it must be, by Postgres alone."""
     with connection.cursor().copy(f'COPY (SELECT _id, a FROM "{table}" ORDER BY _id) TO STDOUT csv') as copy:
         return b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
-
-
-def is_fresh(dumper: Dumper, resource_id: str = "t", format_name: str = "csv") -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup(%s, %s)", [resource_id, format_name]).fetchone()
-        return bool(row and row[0])
 
 
 def objects(dumper: Dumper) -> list[str]:
@@ -47,7 +33,7 @@ def test_a_change_becomes_a_file(dumper: Dumper, writer) -> None:
         daemon.wait_for("published", resource_id="t")
         writer.execute("INSERT INTO t (a) VALUES ('x'), (NULL), (''), ('quo\"te'), (E'new\\nline')")
         daemon.wait_for("published", resource_id="t", rows=5)
-        assert is_fresh(dumper)
+        assert dumper.is_fresh()
         assert dumper.file("t") == expected(writer)
         assert dumper.file("t", "csv-bom") == b"\xef\xbb\xbf" + expected(writer)
 
@@ -57,7 +43,7 @@ def test_a_burst_becomes_one_file(dumper: Dumper, writer) -> None:
         daemon.wait_for("published", resource_id="t")
         for number in range(100):
             writer.execute("INSERT INTO t (a) VALUES (%s)", [str(number)])
-            assert not is_fresh(dumper)
+            assert not dumper.is_fresh()
         daemon.wait_for("published", resource_id="t", rows=100)
         assert len(daemon.all("published", resource_id="t")) == 2
         assert dumper.file("t") == expected(writer)
@@ -123,9 +109,9 @@ def test_equal_bytes_keep_their_object(dumper: Dumper, writer) -> None:
         daemon.wait_for("published", resource_id="t")
         before = objects(dumper)
         writer.execute("UPDATE t SET _full_text = to_tsvector(a)")
-        assert not is_fresh(dumper)
+        assert not dumper.is_fresh()
         daemon.wait_for("unchanged", resource_id="t")
-        assert is_fresh(dumper)
+        assert dumper.is_fresh()
         assert objects(dumper) == before
 
 
@@ -141,16 +127,23 @@ def test_broken_connections_are_made_anew(dumper: Dumper, writer) -> None:
         daemon.wait_for("listening", 2)
 
 
-def test_killed_in_the_middle_nothing_is_lost(dumper: Dumper, writer) -> None:
-    with dumper.running() as daemon:
-        daemon.wait_for("published", resource_id="t")
-        writer.execute("INSERT INTO t (a) VALUES ('x')")
-        daemon.kill()
-    assert not is_fresh(dumper)
-    with dumper.running() as daemon:
-        daemon.wait_for("published", resource_id="t", rows=1)
-        assert is_fresh(dumper)
-        assert dumper.file("t") == expected(writer)
+def test_a_second_sigterm_breaks_exports_off(dumper: Dumper, writer, tmp_path: Path) -> None:
+    """It is not counted as a failure: the next daemon begins at once."""
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
+    with DaemonProcess.start(dumper.write_config(), {VARIABLE: f"after_snapshot=pause:{tmp_path}"}) as daemon:
+        eventually((tmp_path / "after_snapshot").exists, timeout=30)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for("daemon_stopping")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for("exports_broken_off", running=1)
+        (tmp_path / "after_snapshot.release").touch()
+        assert daemon.process.wait(30) == 0
+        daemon.wait_for("export_abandoned", resource_id="t")
+    assert not dumper.is_fresh()
+    with dumper.database.connect() as admin:
+        assert admin.execute(
+            "SELECT attempts, lease_owner, last_error, retry_at <= now() FROM datastore_dumper.resource WHERE resource_id = 't'"
+        ).fetchone() == (0, None, None, True)
 
 
 def test_sigterm_while_a_table_is_locked_leaves_nothing_half_done(dumper: Dumper, writer) -> None:
@@ -168,7 +161,7 @@ def test_sigterm_while_a_table_is_locked_leaves_nothing_half_done(dumper: Dumper
             "SELECT count(*) FROM datastore_dumper.resource WHERE lease_owner IS NOT NULL"
         ).fetchone() == (0,)
     assert [path for path in dumper.directory.iterdir() if "spool" in path.name] == []
-    if not is_fresh(dumper):
+    if not dumper.is_fresh():
         assert objects(dumper) == before
 
 
@@ -179,6 +172,40 @@ def waits_for_lock(dumper: Dumper) -> bool:
             "AND application_name = 'datastore-dumper segment'"
         ).fetchone()
         return bool(row and row[0])
+
+
+def test_a_database_that_lacks_our_tables_for_a_while(dumper: Dumper, writer) -> None:
+    """As one that is being restored. A daemon that ended with the exit code of a wrong setting would not be started again."""
+    with dumper.running() as daemon, dumper.database.connect() as admin:
+        daemon.wait_for("published", resource_id="t")
+        admin.execute("ALTER SCHEMA datastore_dumper RENAME TO elsewhere")
+        lost = daemon.wait_for("connection_lost", purpose="look")
+        assert "does not have our tables" in lost["error"]
+        admin.execute("ALTER SCHEMA elsewhere RENAME TO datastore_dumper")
+        writer.execute("INSERT INTO t (a) VALUES ('x')")
+        daemon.wait_for("published", resource_id="t", rows=1, timeout_seconds=60)
+        assert dumper.is_fresh()
+
+
+def test_settings_of_ckans_read_role_that_show_in_the_bytes(dumper: Dumper, writer) -> None:
+    """The reconciler finds the files that were made under others."""
+    create_table(writer, "times", {"at": "timestamptz"})
+    writer.execute("INSERT INTO times (at) VALUES ('2026-01-01 00:00:00+00')")
+    assert dumper.once() == 0
+    assert b"2026-01-01 09:00:00+09" not in dumper.file("times")
+    with dumper.database.connect() as admin:
+        admin.execute(
+            psycopg.sql.SQL("ALTER ROLE ckan_read IN DATABASE {} SET timezone = 'Asia/Tokyo'").format(
+                psycopg.sql.Identifier(dumper.database.name)
+            )
+        )
+    assert dumper.once() == 0
+    assert b"1,2026-01-01 09:00:00+09" in dumper.file("times")
+    with dumper.database.connect() as admin:
+        made = admin.execute("SELECT resource_id, format, generated_at FROM datastore_dumper.dump_status").fetchall()
+        assert dumper.once() == 0
+        again = admin.execute("SELECT resource_id, format, generated_at FROM datastore_dumper.dump_status").fetchall()
+    assert sorted(again) == sorted(made), "once is enough"
 
 
 def test_a_failing_table_does_not_hold_up_the_others(dumper: Dumper, writer) -> None:
@@ -222,21 +249,9 @@ def test_names_of_any_kind(dumper: Dumper, writer) -> None:
     assert dumper.once() == 0
     for name in names:
         assert dumper.file(name) == b'_id,a,"col ""x"" %s"\r\n1,x,\n'
-        assert is_fresh(dumper, name)
+        assert dumper.is_fresh(name)
     root = Path(dumper.settings["storage"]["disk"]["directory"])
     assert all(root in path.resolve().parents for path in root.rglob("*.csv"))
-
-
-def test_two_daemons_share_one_database(dumper: Dumper, writer, tmp_path: Path) -> None:
-    for number in range(20):
-        create_table(writer, f"t{number}", {"a": "text"})
-    with dumper.running() as one, dumper.running() as other:
-        for number in range(20):
-            writer.execute(f"INSERT INTO t{number} (a) VALUES ('x')")
-        eventually(lambda: all(is_fresh(dumper, f"t{number}") for number in range(20)), timeout=30)
-        for number in range(20):
-            assert dumper.file(f"t{number}") == b"_id,a\r\n1,x\n"
-        assert one.all("export_crashed") == other.all("export_crashed") == []
 
 
 def test_what_a_killed_process_was_writing_is_swept_after_a_day(dumper: Dumper, writer) -> None:

@@ -54,13 +54,22 @@ def test_without_any_notification_the_daemon_looks_by_itself(far: Far, writer) -
     assert len(far.daemon.all("listening")) == 1, "the connection itself is sound"
 
 
-@pytest.mark.parametrize("misbehave", [Proxy.cut, Proxy.refuse, Proxy.freeze, lambda proxy: proxy.delay(0.05)])
+@pytest.mark.parametrize(
+    ("misbehave", "event"), [(Proxy.cut, "connection_lost"), (Proxy.refuse, "connecting_failed")], ids=["cut", "refuse"]
+)
 def test_what_was_written_while_postgres_was_out_of_reach_is_published(
-    far: Far, writer, misbehave: Callable[[Proxy], None]
+    far: Far, writer, misbehave: Callable[[Proxy], None], event: str
 ) -> None:
     misbehave(far.proxy)
     writer.execute("INSERT INTO t (a) VALUES ('x')")
+    far.daemon.wait_for(event)
     far.proxy.restore()
+    far.publishes(1)
+
+
+def test_what_is_written_is_published_over_a_slow_network(far: Far, writer) -> None:
+    far.proxy.delay(0.05)
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
     far.publishes(1)
 
 
@@ -105,9 +114,7 @@ def test_a_daemon_stops_although_one_of_its_worker_processes_was_killed(
     writer.execute("INSERT INTO t (a) SELECT repeat('x', 120) FROM generate_series(1, 66000)")
     with dumper.running(export={"segment_bytes": 1 << 20}) as daemon:
         daemon.wait_for("published", resource_id="t", rows=66_000)
-        tasks = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
-        children = {int(pid) for task in tasks for pid in task.read_text().split()}
-        workers = {pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        workers = daemon.worker_processes()
         assert len(workers) == 2
         os.kill(which(workers), signal.SIGKILL)
         assert daemon.terminate() == 0

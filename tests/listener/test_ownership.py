@@ -31,7 +31,7 @@ from tests.support.seaweedfs import S3Server
 from tests.support.waiting import eventually
 
 HERE = Place(7, 42, "datastore")
-RECORD = Record(uuid4(), True, uuid4(), uuid4(), False)
+RECORD = Record(uuid4(), True, uuid4(), uuid4(), False, False)
 MARK = Mark(RECORD.id, RECORD.seal, HERE)
 
 
@@ -98,7 +98,7 @@ def original(request: pytest.FixtureRequest, dumper: Dumper) -> Dumper:
         create_table(writer, "t", {"a": "text"})
         writer.execute("INSERT INTO t (a) VALUES ('x')")
     assert dumper.once() == 0
-    assert is_fresh(dumper)
+    assert dumper.is_fresh()
     return dumper
 
 
@@ -124,12 +124,6 @@ def own_storage(dumper: Dumper) -> None:
         files = dumper.directory / "own"
         files.mkdir()
         dumper.settings["storage"] = {"type": "disk", "disk": {"directory": str(files)}}
-
-
-def is_fresh(dumper: Dumper) -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')").fetchone()
-        return bool(row and row[0])
 
 
 def change(dumper: Dumper) -> None:
@@ -175,11 +169,11 @@ def test_a_copy_publishes_and_deletes_nothing(original: Dumper, copy: Dumper) ->
         copy.once()
     assert raised.value.exit_code == EXIT_CONFIG
     assert objects(original) == before
-    assert is_fresh(original)
-    assert not is_fresh(copy)
+    assert original.is_fresh()
+    assert not copy.is_fresh()
     change(original)
     assert original.once() == 0  # goes on as if nothing had been
-    assert is_fresh(original)
+    assert original.is_fresh()
 
 
 def test_a_copy_with_a_storage_of_its_own_makes_all_files_anew(original: Dumper, copy: Dumper) -> None:
@@ -188,7 +182,7 @@ def test_a_copy_with_a_storage_of_its_own_makes_all_files_anew(original: Dumper,
     assert copy.once() == 0
     make_all_garbage_due(copy)
     assert copy.once() == 0
-    assert is_fresh(copy)
+    assert copy.is_fresh()
     assert copy.file("t") == original.file("t")
     assert not set(objects(copy)) & set(before)
     assert objects(original) == before
@@ -204,12 +198,12 @@ def test_adopting_takes_the_storage_over(original: Dumper, copy: Dumper) -> None
     assert "Adopted" in run_adopt(copy, answer="y\n")
     change(copy)
     assert copy.once() == 0
-    assert is_fresh(copy)
+    assert copy.is_fresh()
     assert copy.file("t").count(b"\n") == 3
     assert "nothing to adopt" in run_adopt(copy)
     with pytest.raises(ForeignStorageError, match="holds the files of"):
         original.once()
-    assert not is_fresh(original)
+    assert not original.is_fresh()
     assert make_all_garbage_due(copy) > 0
     assert copy.once() == 0
     assert len(objects(copy)) == 2  # csv and csv-bom: the other's files are gone
@@ -250,11 +244,11 @@ def test_in_a_new_storage_all_files_are_made_again(dumper: Dumper, lost: str, or
         files = Path(original.settings["storage"]["disk"]["directory"])
         shutil.rmtree(files)
         files.mkdir()
-    assert is_fresh(original)  # nobody has looked yet
+    assert original.is_fresh()  # nobody has looked yet
     settle(original)
-    assert not is_fresh(original)
+    assert not original.is_fresh()
     assert original.once() == 0
-    assert is_fresh(original)
+    assert original.is_fresh()
     assert original.file("t") == b"_id,a\r\n1,x\n"
     assert len(objects(original)) == 2
 
@@ -319,7 +313,7 @@ def test_a_service_that_cannot_tell_whether_there_is_a_mark(original: Dumper, co
         )
         original.settings["storage"]["s3"]["endpoint"] = between.endpoint
         assert original.once() == 0
-        assert is_fresh(original)
+        assert original.is_fresh()
 
 
 def test_a_seal_is_turned_when_it_is_due(original: Dumper) -> None:
@@ -359,9 +353,9 @@ def test_a_database_set_back_to_an_earlier_state_must_be_adopted(original: Dumpe
     with pytest.raises(ForeignStorageError, match="restored from a backup"):
         original.once()
     run_adopt(original, "--yes")
-    assert not is_fresh(original)
+    assert not original.is_fresh()
     assert original.once() == 0
-    assert is_fresh(original)
+    assert original.is_fresh()
 
 
 def test_a_renamed_database_is_the_same(original: Dumper, postgres_server: PostgresServer) -> None:
@@ -372,7 +366,7 @@ def test_a_renamed_database_is_the_same(original: Dumper, postgres_server: Postg
         renamed = of_database(original, ScratchDatabase(postgres_server, f"{name}_renamed"))
         change(renamed)
         assert renamed.once() == 0
-        assert is_fresh(renamed)
+        assert renamed.is_fresh()
     finally:
         postgres_server.drop_database(f"{name}_renamed")
 

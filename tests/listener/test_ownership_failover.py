@@ -6,7 +6,7 @@ import pytest
 
 from datastore_dumper.errors import ForeignStorageError
 from datastore_dumper.install import install
-from tests.listener.test_ownership import change, is_fresh, make_seal_due, of_database, settle
+from tests.listener.test_ownership import change, make_seal_due, of_database, settle
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
@@ -36,7 +36,7 @@ def test_failover(dumper: Dumper, standby_server: StandbyServer) -> None:
     promoted = of_database(dumper, ScratchDatabase(standby_server, dumper.database.name))
     change(promoted)
     assert promoted.once() == 0
-    assert is_fresh(promoted)
+    assert promoted.is_fresh()
 
     # The former primary still runs, and so does a daemon for it: two databases that are the same by all that can be asked.
     refused: list[tuple[Dumper, str]] = []
@@ -50,5 +50,5 @@ def test_failover(dumper: Dumper, standby_server: StandbyServer) -> None:
     ((loser, message),) = refused
     assert loser is dumper
     assert "another state of this" in message
-    assert not is_fresh(dumper)
-    assert is_fresh(promoted)
+    assert not dumper.is_fresh()
+    assert promoted.is_fresh()

@@ -71,12 +71,6 @@ def expected(connection: Connection) -> bytes:
         return b"_id,a\r\n" + b"".join(bytes(data) for data in copy)
 
 
-def is_fresh(dumper: Dumper, resource_id: str = "t") -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup(%s, 'csv')", [resource_id]).fetchone()
-        return bool(row and row[0])
-
-
 def test_changes_become_files(dumper: Dumper, writer: Connection, route: str) -> None:
     with dumper.running(export=SEGMENTS, look={"interval_seconds": 0.5, "reconcile_interval_seconds": 1}) as daemon:
         daemon.wait_for("published", resource_id="t", rows=20000)
@@ -89,7 +83,7 @@ def test_changes_become_files(dumper: Dumper, writer: Connection, route: str) ->
         assert dumper.file("t") == expected(writer)
         create_table(writer, "u", {"b": "text"})  # without an event trigger the reconciler finds it
         daemon.wait_for("published", resource_id="u")
-        eventually(lambda: is_fresh(dumper) and is_fresh(dumper, "u"))
+        eventually(lambda: dumper.is_fresh() and dumper.is_fresh("u"))
         writer.execute("DROP TABLE u")
         daemon.wait_for("table_dropped", resource_id="u")
         for event in ("export_crashed", "task_failed", "export_failed"):

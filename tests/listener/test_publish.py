@@ -173,7 +173,7 @@ def test_a_dropped_table_is_not_published(stage: Stage) -> None:
     state = stage.state()
     announce(stage.connection, "t/1")
     stage.writer.execute("DROP TABLE t")
-    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe="", retain_seconds=0)
     with pytest.raises(LeaseLostError):
         stage.publish(lease, state, new_file("t/1"))
     assert published_files(stage.connection, "t") == {}
@@ -189,7 +189,7 @@ def test_a_table_that_lost_its_name_does_not_take_the_file_of_the_next(stage: St
     stage.writer.execute("ALTER TABLE t RENAME TO u")
     create_table(stage.writer, "t", {"a": "text"})
     ((stage.relid,),) = stage.writer.execute("SELECT 't'::regclass::oid::int").fetchall()
-    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe="", retain_seconds=0)
     announce(stage.connection, "t/2")
     stage.publish(stage.claim(Leases("b", 20)), stage.state(), new_file("t/2"))
     with pytest.raises(TableChangedError, match="t was dropped or renamed before"):
@@ -241,7 +241,7 @@ def test_an_unchanged_object_that_was_retired_meanwhile_is_not_published(stage: 
     stage.publish(stage.claim(leases), stage.state(), new_file("t/1"))
     stage.write()
     lease = stage.claim(leases)
-    reconcile(stage.connection, Selection(("tsv",)), compats={"tsv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("tsv",)), compats={"tsv": "2.12"}, recipe="", retain_seconds=0)
     with pytest.raises(ExportError, match="was retired before it was published"):
         stage.publish(lease, stage.state(), new_file("t/1", announced=False))
     assert published_files(stage.connection, "t") == {}
@@ -257,5 +257,5 @@ def test_changes_of_a_table_with_a_file_outlive_a_moment_in_another_place(stage:
     stage.writer.execute("ALTER TABLE _t RENAME TO t")
     assert stage.all("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')") == [(False,)]
     stage.writer.execute("DROP TABLE t")
-    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, retain_seconds=0)
+    reconcile(stage.connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe="", retain_seconds=0)
     assert stage.all("SELECT count(*) FROM datastore_dumper.change") == [(0,)]

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
-from tests.support.daemon import DaemonProcess, Dumper
+from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.seaweedfs import S3Server
@@ -27,16 +27,7 @@ SEGMENT = {"segment_bytes": 256 * 1024, "workers": 2}
 def big(request: pytest.FixtureRequest, dumper: Dumper, s3_server: S3Server, s3_bucket: str) -> Dumper:
     """A published table t of about 9 segments."""
     if request.param == "s3":
-        dumper.settings["storage"] = {
-            "type": "s3",
-            "s3": {
-                "endpoint": s3_server.endpoint,
-                "secure": False,
-                "bucket": s3_bucket,
-                "access_key": s3_server.access_key,
-                "secret_key": s3_server.secret_key,
-            },
-        }
+        dumper.settings["storage"] = s3_server.settings(s3_bucket)
     dumper.settings["export"].update(SEGMENT)
     install(handle(dumper.database), ROLES)
     with dumper.database.connect("ckan_write") as writer:
@@ -211,27 +202,45 @@ def test_a_writer_who_truncates_during_an_export_does_not_wait_long(big: Dumper)
             eventually(lambda: exporting(big), timeout=30)
             writer.execute("TRUNCATE t RESTART IDENTITY")
             writer.execute(f"INSERT INTO t (a) SELECT 'load {number} ' || i FROM generate_series(1, {ROWS}) i")
-        eventually(lambda: is_fresh(big), timeout=30)
+        eventually(lambda: big.is_fresh(), timeout=30)
         assert_published(big)
         assert daemon.all("export_crashed") == []
 
 
 @pytest.mark.parametrize("big", ["disk"], indirect=True)
-def test_a_killed_worker_process_costs_a_retry(big: Dumper) -> None:
-    with big.running(export={"segment_bytes": 64 * 1024}) as daemon:
-        eventually(lambda: exporting(big), timeout=30)
-        for pid in children(daemon):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        eventually(lambda: is_fresh(big), timeout=30)
+def test_a_killed_worker_process_costs_a_retry(big: Dumper, tmp_path: Path) -> None:
+    held = {VARIABLE: f"worker/within_segment=pause:{tmp_path}"}
+    with big.running(held, export={"segment_bytes": 64 * 1024}) as daemon:
+        eventually((tmp_path / "within_segment").exists, timeout=30)
+        workers = daemon.worker_processes()
+        assert workers
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        (tmp_path / "within_segment.release").touch()
+        daemon.wait_for("export_failed")
+        eventually(lambda: big.is_fresh(), timeout=30)
         assert_published(big)
+
+
+@pytest.mark.parametrize("big", ["disk"], indirect=True)
+def test_a_file_that_is_gone_before_its_twin_is_copied_from_it(big: Dumper, tmp_path: Path) -> None:
+    """The one with a byte order mark is the other with another head."""
+    with big.running({VARIABLE: f"after_complete=pause:{tmp_path}"}) as daemon:
+        eventually((tmp_path / "after_complete").exists, timeout=30)
+        (path,) = (big.directory / "files").rglob("t.csv")
+        path.unlink()
+        (tmp_path / "after_complete.release").touch()
+        daemon.wait_for("reuse_failed", resource_id="t")
+        daemon.wait_for("published", resource_id="t")
+        assert_published(big)
+        assert daemon.all("export_crashed") == []
 
 
 @pytest.mark.parametrize("big", ["disk"], indirect=True)
 def test_kill_9_leaves_no_process_behind(big: Dumper) -> None:
     with big.running() as daemon:
-        eventually(lambda: len(children(daemon)) >= 2, timeout=30)
-        pids = children(daemon)
+        eventually(lambda: len(daemon.children()) >= 2, timeout=30)
+        pids = daemon.children()
         daemon.kill()
         eventually(
             lambda: (
@@ -243,20 +252,9 @@ def test_kill_9_leaves_no_process_behind(big: Dumper) -> None:
         )
 
 
-def children(daemon: DaemonProcess) -> list[int]:
-    path = Path(f"/proc/{daemon.process.pid}/task")
-    return [int(pid) for task in path.glob("*/children") for pid in task.read_text().split()]
-
-
 def exporting(dumper: Dumper) -> bool:
     with dumper.database.connect() as admin:
         return (
             admin.execute("SELECT FROM datastore_dumper.resource WHERE exporting_since IS NOT NULL").fetchone()
             is not None
         )
-
-
-def is_fresh(dumper: Dumper) -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')").fetchone()
-        return bool(row and row[0])

@@ -49,12 +49,6 @@ class Pause:
         self._mark.with_name(f"{self._mark.name}.release").touch()
 
 
-def is_fresh(dumper: Dumper, resource_id: str = "t") -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup(%s, 'csv')", [resource_id]).fetchone()
-        return bool(row and row[0])
-
-
 def assert_clean(dumper: Dumper) -> None:
     """Once no daemon runs any more."""
     with dumper.database.connect() as admin:
@@ -84,7 +78,7 @@ def test_a_daemon_frozen_beyond_its_lease_harms_nothing_when_it_wakes_up(
         eventually(lambda: frozen.all("lease_lost") or frozen.all("export_failed"), timeout=30)
         assert not frozen.all("published")
         assert dumper.file("t") == b"_id,a\r\n1,second\n"
-        assert is_fresh(dumper)
+        assert dumper.is_fresh()
         writer.execute("UPDATE t SET a = 'third'")
         frozen.wait_for("published", resource_id="t")
         assert dumper.file("t") == b"_id,a\r\n1,third\n"
@@ -129,7 +123,7 @@ def test_a_daemon_frozen_within_a_copy_keeps_nobody_from_truncating(
         finally:
             pause.release()
             frozen.process.send_signal(signal.SIGCONT)
-        eventually(lambda: is_fresh(dumper), timeout=30)
+        eventually(lambda: dumper.is_fresh(), timeout=30)
         assert dumper.file("t") == b"_id,a\r\n"
 
 
@@ -218,7 +212,7 @@ def test_each_daemon_adds_its_places(dumper: Dumper, writer, tmp_path: Path) -> 
             )
         for pause in pauses:
             pause.release()
-        eventually(lambda: all(is_fresh(dumper, f"t{number}") for number in range(TABLES)), timeout=60)
+        eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)), timeout=60)
 
 
 def test_what_somebody_has_published_since_is_not_exported_again(dumper: Dumper, writer) -> None:
@@ -238,7 +232,7 @@ def test_daemons_share_the_work(dumper: Dumper, writer) -> None:
         for round_ in range(1, 20):
             for number in range(TABLES):
                 writer.execute(f"INSERT INTO t{number} (a) VALUES ('{round_}')")
-            eventually(lambda: all(is_fresh(dumper, f"t{number}") for number in range(TABLES)), timeout=60)
+            eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)), timeout=60)
             counts = [len(daemon.all("published")) for daemon in (one, other)]
             if min(counts) * 4 > max(counts):
                 break

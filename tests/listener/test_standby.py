@@ -19,7 +19,7 @@ from datastore_dumper.database import Connection, Database
 from datastore_dumper.errors import EXIT_UNAVAILABLE
 from datastore_dumper.export import hold_snapshot
 from datastore_dumper.install import install
-from datastore_dumper.source import StandbyAheadError, require_shown_by_primary
+from datastore_dumper.standby import StandbyAheadError, require_shown_by_primary
 from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
@@ -64,12 +64,6 @@ def fill(writer: Connection) -> None:
     """About nine segments."""
     writer.execute("ALTER TABLE t DISABLE TRIGGER zfulltext")
     writer.execute("INSERT INTO t (a) SELECT 'row ' || i FROM generate_series(1, %s) i", [ROWS])
-
-
-def is_fresh(dumper: Dumper) -> bool:
-    with dumper.database.connect("ckan_read") as reader:
-        row = reader.execute("SELECT fresh FROM datastore_dumper.lookup('t', 'csv')").fetchone()
-        return bool(row and row[0])
 
 
 def status(dumper: Dumper) -> tuple[Any, ...]:
@@ -132,7 +126,7 @@ def test_exports_read_the_standby(dumper: Dumper, writer: Connection, standby: S
         assert event["reused_bytes"] > event["read_bytes"] > 0
         assert dumper.file("t") == expected(writer)
         assert dumper.file("t", "csv-bom") == b"\xef\xbb\xbf" + expected(writer)
-        assert is_fresh(dumper)
+        assert dumper.is_fresh()
         assert daemon.all("published", source="primary") == []
     with dumper.database.connect() as admin:
         assert admin.execute("SELECT count(*) FROM datastore_dumper.change").fetchone() == (0,)
@@ -196,7 +190,7 @@ def test_truncate_is_replayed_without_delay_while_segments_run(
         writer.execute("TRUNCATE t")
         standby.caught_up(writer)
         daemon.wait_for("gave_way")
-        eventually(lambda: is_fresh(dumper), timeout=30)
+        eventually(lambda: dumper.is_fresh(), timeout=30)
         assert dumper.file("t") == b"_id,a\r\n"
         assert daemon.all("export_crashed") == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -12,28 +11,17 @@ from pathlib import Path
 import pytest
 
 from datastore_dumper.failpoints import VARIABLE
-from datastore_dumper.install import install
 from datastore_dumper.leftovers import enlist_unreferenced
 from datastore_dumper.publish import announce
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders
 from datastore_dumper.storage.keys import new_version, object_key
 from tests.support.daemon import Dumper
-from tests.support.datastore import create_table
-from tests.support.installation import ROLES, handle
+from tests.support.installation import handle
 from tests.support.postgres import Connection
 from tests.support.waiting import eventually
 
 # So that all that there is counts as old.
 _OLD = -3600
-
-
-@pytest.fixture
-def writer(dumper: Dumper) -> Iterator[Connection]:
-    """A DataStore with a table t, and a connection of CKAN's write role."""
-    install(handle(dumper.database), ROLES)
-    with dumper.database.connect("ckan_write") as connection:
-        create_table(connection, "t", {"a": "text"})
-        yield connection
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -1,4 +1,4 @@
-"""The state machine: writers with several transactions open, somebody who tampers with triggers and storage, two daemons.
+"""The state machine: writers with several transactions open, somebody who tampers with triggers, two daemons.
 
 Real Postgres, real storage, the daemon's real parts. What must hold is checked after every step (`witness`), and once more
 when all is quiet.

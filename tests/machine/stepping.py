@@ -21,6 +21,7 @@ from datastore_dumper.choice import Selection
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.due import IMMEDIATELY, agenda
 from datastore_dumper.errors import DumperError
+from datastore_dumper.export import recipe_of
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage
 from datastore_dumper.lease import Leases
@@ -187,7 +188,11 @@ class SteppedDaemon:
     def reconcile(self, halt_at: str = "") -> None:
         self._do(
             lambda: reconcile(
-                self._connection, self._worker.settings.selection, compats=self.compats, retain_seconds=0
+                self._connection,
+                self._worker.settings.selection,
+                compats=self.compats,
+                recipe=recipe_of(()),
+                retain_seconds=0,
             ),
             halt_at,
         )

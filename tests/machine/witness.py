@@ -34,8 +34,6 @@ class Witness:
         self._states: dict[str, list[State]] = {name: [None] for name in names}
         self._shown: dict[tuple[str, str], int] = {}  # the state that the published file shows
         self._bytes: dict[str, bytes] = {}  # of objects: they never change
-        self.lost: set[str] = set()
-        """Objects that somebody took away."""
 
     def close(self) -> None:
         self._admin.close()
@@ -55,8 +53,6 @@ class Witness:
         ).fetchall()
         for name, format_name, key, length in rows:
             data = self._content(key)
-            if data is None:
-                continue
             assert len(data) == length, f"{key} has {len(data)} bytes, not {length}"
             self._check_state(name, format_name, data)
         for name in self._names:
@@ -100,9 +96,7 @@ class Witness:
             # Somebody has it for himself and has not committed: it is as it was.
             return self._states[name][-1]
 
-    def _content(self, key: str) -> bytes | None:
-        if key in self.lost:
-            return None
+    def _content(self, key: str) -> bytes:
         if key not in self._bytes:
             try:
                 with self._storage.open(key) as stream:
@@ -130,8 +124,6 @@ class Witness:
         if row is None or not row[1]:
             return
         data = self._content(row[0])
-        if data is None:
-            return
         state = self._states[name][-1]
         assert state is not None, f"lookup calls {name} as {format_name} fresh, and it is no DataStore table"
         assert _content(data, format_name) == _expected(state, format_name), (

@@ -14,12 +14,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.monitor.service_manager import ServiceManager
 from tests.support.daemon import Dumper
 from tests.support.waiting import eventually
 from tests.support.watching import Watched
 
 WAIT_SECONDS = 30
+SILENCE_SECONDS = 5  # the main thread speaks every second
 
 Message = dict[str, str]
 
@@ -49,6 +51,12 @@ class Manager:
                 if condition(message):
                     return number
             pytest.fail(f"not told: {self.messages[-5:]}")
+
+    def hears(self, condition: Callable[[Message], bool], seconds: float) -> bool:
+        """Whether there is another message like that within so many seconds from now."""
+        with self._news:
+            before = len(self.messages)
+            return self._news.wait_for(lambda: any(map(condition, self.messages[before:])), seconds)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RD)
@@ -121,11 +129,9 @@ def test_a_loop_that_is_stuck_is_not_called_alive(
             admin.execute("LOCK TABLE datastore_dumper.change IN ACCESS EXCLUSIVE MODE")
             waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'datastore_dumper.change'::regclass"
             eventually(lambda: admin.execute(waits).fetchone(), timeout=WAIT_SECONDS)
-            pause = threading.Event()
-            pause.wait(2)  # for what was on its way: the main thread speaks every second
+            # What was on its way may still come.
+            eventually(lambda: not manager.hears(has(WATCHDOG="1"), SILENCE_SECONDS), timeout=WAIT_SECONDS)
             told = len(manager.messages)
-            pause.wait(5)
-            assert not any("WATCHDOG" in message for message in manager.messages[told:])
             assert watched.alive(), "not for so long that it is given up"
         manager.wait_for(has(WATCHDOG="1"), told)
 
@@ -152,18 +158,19 @@ def test_what_systemd_does_with_one_that_is_stuck_brings_it_back(
 
 def test_while_exports_finish_it_is_alive(dumper: Dumper, writer: psycopg.Connection, tmp_path: Path) -> None:
     """systemd's watchdog goes on while a service stops."""
-    paused = {"DUMPER_TEST_FAILPOINTS": f"before_publish=pause:{tmp_path}"}
+    paused = {VARIABLE: f"after_snapshot=pause:{tmp_path}"}
     with (
         listening(str(tmp_path / "notify")) as manager,
         dumper.running({**manager.environ, **paused}) as daemon,
     ):
-        eventually((tmp_path / "before_publish").exists, timeout=WAIT_SECONDS)
+        eventually((tmp_path / "after_snapshot").exists, timeout=WAIT_SECONDS)
         daemon.process.send_signal(signal.SIGTERM)
         stopping = manager.wait_for(has(STOPPING="1"))
         second = manager.wait_for(has(WATCHDOG="1"), stopping)
         manager.wait_for(has(WATCHDOG="1"), second + 1)
-        (tmp_path / "before_publish.release").touch()
+        (tmp_path / "after_snapshot.release").touch()
         assert daemon.process.wait(WAIT_SECONDS) == 0
+    assert daemon.all("published", resource_id="t")
 
 
 @pytest.mark.parametrize("address", ["", "relative", "vsock:2:1234"])

@@ -41,6 +41,22 @@ def test_nothing_to_say_of_a_fresh_file_or_of_none(writer: Connection, database:
 
 
 @pytest.mark.parametrize(
+    "amiss",
+    [
+        "UPDATE datastore_dumper.installation SET conflict = 'another database publishes there'",
+        "UPDATE datastore_dumper.dump_status SET lsn = 'FFFFFFFF/0'",
+    ],
+    ids=["another storage", "restored"],
+)
+def test_what_is_not_of_this_database_has_no_age(writer: Connection, database: ScratchDatabase, amiss: str) -> None:
+    writer.execute("INSERT INTO t (a) VALUES ('y')")
+    assert behind(database) is not None
+    with database.connect() as admin:
+        admin.execute(amiss.encode())
+    assert behind(database) is None
+
+
+@pytest.mark.parametrize(
     "statement", ["INSERT INTO t (a) VALUES ('y')", "UPDATE t SET a = 'y'", "DELETE FROM t", "TRUNCATE t"]
 )
 def test_counted_from_the_oldest_change_that_the_file_lacks(

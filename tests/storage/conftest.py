@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,11 +53,28 @@ def s3_through(s3_settings: S3Settings) -> Callable[..., S3Storage]:
     return make
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Self-signed, for 127.0.0.1, with its key in the same file; by itself it is `cert.pem` beside it."""
+    path = tmp_path / "server.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make a certificate with")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=storage"
+    subprocess.run(
+        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "cert.pem"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return path
+
+
 @pytest.fixture(params=["disk", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """Both members of the protocol, each with a prefix."""
+    """Both members of the protocol."""
     if request.param == "disk":
         directory = tmp_path / "storage"
         directory.mkdir()
-        return open_storage(DiskSettings(directory, prefix="dumps/portal"))
+        return open_storage(DiskSettings(directory))
     return open_storage(request.getfixturevalue("s3_settings"))

@@ -23,7 +23,7 @@ import urllib3
 from tests.support.waiting import eventually
 
 AXE = resources.files("axe_playwright_python") / "axe.min.js"
-TAB, ENTER, ESCAPE, DOWN = "\ue004", "\ue007", "\ue00c", "\ue015"
+ENTER, DOWN = "\ue007", "\ue015"
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver, section 12.1
 _OPTIONS = (
     "--headless=new",

@@ -70,6 +70,14 @@ class Dumper:
             process.wait_for("listening")
             yield process
 
+    def is_fresh(self, resource_id: str = "t", format_name: str = "csv") -> bool:
+        """What CKAN is told at this moment."""
+        with self.database.connect("ckan_read") as reader:
+            row = reader.execute(
+                "SELECT fresh FROM datastore_dumper.lookup(%s, %s)", [resource_id, format_name]
+            ).fetchone()
+        return bool(row and row[0])
+
     def file(self, resource_id: str, format_name: str = "csv") -> bytes:
         """The bytes of the published file."""
         with self.database.connect() as admin:
@@ -139,6 +147,15 @@ class DaemonProcess:
             if not found or len(matching) < count:
                 pytest.fail(f"no {event} {values} within {timeout_seconds:g} s: {self.events[-10:]}")
             return matching[count - 1]
+
+    def children(self) -> set[int]:
+        """The processes that it has started (proc(5), children)."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+    def worker_processes(self) -> set[int]:
+        """Those of them that export segments."""
+        return {pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""

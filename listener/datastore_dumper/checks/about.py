@@ -6,6 +6,7 @@ ABOUT: dict[str, str] = {
     "config.valid": "The configuration can be read. Only in `--json` and `--nagios`: in text, it is an error as of any command.",
     "config.secrets": "No file with a password or key in it can be read by everybody on this machine.",
     "database.connection": "`database.dsn` leads to a database that lets us in.",
+    "database.role": "It connects as the role that `install` gave rights to, if `roles.daemon` is set.",
     "database.pooler": "Whether a pooler of transactions lies between; one of single statements does not work.",
     "database.version": "The release of PostgreSQL is one that works.",
     "database.primary": "It is the primary, not a standby.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from datastore_dumper.checks.results import Result, Subject, ok, warning
-from datastore_dumper.config.fields import Setting, settings
-from datastore_dumper.config.values import Section
-
-# What `load` writes down as the source of a value: a file with a place in it, or a file that another setting names.
-_FILE = re.compile(r"(?P<file>/.*?)(?:, line \d+, column \d+|, named by .*)")
+from datastore_dumper.config.fields import Setting, settings, value_of
 
 
 def secrets(subject: Subject) -> Iterator[Result]:
@@ -30,11 +24,11 @@ def secrets(subject: Subject) -> Iterator[Result]:
 
 
 def _secret_files(subject: Subject) -> Iterator[Path]:
+    """Those that hold a secret that is in use, whichever source of settings they are."""
     for setting in settings().values():
-        value = _value(subject, setting.path)
-        found = _FILE.fullmatch(os.fspath(subject.loaded.sources.get(setting.name, "")))
-        if setting.secret and found is not None and _is_secret(setting, value):
-            yield Path(found["file"])
+        file = subject.loaded.files.get(setting.name)
+        if setting.secret and file is not None and _is_secret(setting, value_of(subject.config, setting.path)):
+            yield file
 
 
 def _is_secret(setting: Setting, value: object) -> bool:
@@ -44,13 +38,6 @@ def _is_secret(setting: Setting, value: object) -> bool:
     if not setting.path[-1].endswith("dsn"):
         return True
     return bool(conninfo_to_dict(value.get_secret_value()).keys() & {"password", "sslpassword"})
-
-
-def _value(subject: Subject, path: tuple[str, ...]) -> object:
-    value: object = subject.config
-    for part in path:
-        value = getattr(value, part) if isinstance(value, Section) else None
-    return value
 
 
 def _others_may_read(path: Path) -> bool:

@@ -30,6 +30,7 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
     assert row is not None, "one row"
     version, shown, in_recovery, role, database, encoding = row
     yield ok("database.connection", f'connected as "{role}" to database "{database}"')
+    yield _role(role, subject.config.roles.daemon)
     pooled = (
         "it pools transactions: each of ours brings its own settings"
         if connection.pooled
@@ -47,6 +48,14 @@ def server(subject: Subject, connection: Connection) -> Iterator[Result]:
         yield warning("database.encoding", f"the encoding is {encoding}", mend)
     else:
         yield ok("database.encoding", encoding)
+
+
+def _role(connected: str, named: str | None) -> Result:
+    """Whether who connects is who is said to: by roles.daemon, `install` grants rights."""
+    if named in (None, connected):
+        return ok("database.role", f'"{connected}"')
+    mend = f'Set roles.daemon to "{connected}" and run `datastore-dumper install`, or connect as "{named}".'
+    return warning("database.role", f'roles.daemon is "{named}", but database.dsn connects as "{connected}"', mend)
 
 
 def release(major: int, shown: str) -> Result:

@@ -12,7 +12,7 @@ from rich.text import Text
 from datastore_dumper import __version__
 from datastore_dumper.checks.results import Result, Status, worst
 from datastore_dumper.logs import mask_text
-from datastore_dumper.words import counted
+from datastore_dumper.words import counted, printable
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 _NAME_WIDTH = 26
@@ -26,10 +26,10 @@ def show(console: Console, result: Result) -> None:
     """One result, and below it how to mend it."""
     line = Text(f"{result.status:8}", style=_STYLES[result.status])
     line.append(f"{result.name:{_NAME_WIDTH}} ", style="default not bold")
-    line.append(mask_text(result.found), style="default not bold")
+    line.append(mask_text(_one_line(result.found)), style="default not bold")
     console.print(line, soft_wrap=True)
     if result.mend:
-        console.print(Text(f"{'':8}{mask_text(result.mend)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"{'':8}{mask_text(_one_line(result.mend))}", style="dim"), soft_wrap=True)
 
 
 def show_summary(console: Console, results: Sequence[Result]) -> None:
@@ -59,7 +59,12 @@ def as_nagios(results: Sequence[Result]) -> str:
     performance = f"ok={counts['ok']} warnings={counts['warning']} failed={counts['failed']}"
     lines = [f"DATASTORE DUMPER {_NAGIOS_WORDS[status]}{first}".replace("|", "/") + f" | {performance}"]
     lines += [f"{each.status}: {each.name}: {each.found} - {each.mend}".replace("|", "/") for each in amiss]
-    return mask_text("\n".join(" ".join(line.split()) for line in lines))
+    return mask_text("\n".join(map(_one_line, lines)))
+
+
+def _one_line(text: str) -> str:
+    """A table's name and a server's words may have anything in them: line breaks become blanks, and no cursor moves."""
+    return printable(" ".join(text.split()))
 
 
 def _counts(results: Sequence[Result]) -> dict[Status, int]:

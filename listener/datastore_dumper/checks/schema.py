@@ -9,6 +9,7 @@ from datastore_dumper.database import Connection
 from datastore_dumper.errors import EXIT_CONFIG, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE, DumperError
 from datastore_dumper.install import functions_digest, migrations, require_installed
 from datastore_dumper.sqlfiles import query
+from datastore_dumper.status import daemons
 from datastore_dumper.words import counted
 
 _INSTALL = "Run `datastore-dumper install` again, with roles.daemon set to database.dsn's role."
@@ -124,9 +125,11 @@ def event_triggers(subject: Subject, connection: Connection) -> Iterator[Result]
 
 def work(subject: Subject, connection: Connection) -> Iterator[Result]:
     """Whether a daemon is there, keeps up, and fails at nothing."""
-    (daemons,) = connection.execute(query("check_daemons")).fetchone() or (0,)
-    if daemons:
-        yield ok("daemon.running", f"{daemons} connected")
+    connected = daemons(connection)
+    if connected is None:
+        yield ok("daemon.running", "not known: a pooler hides who is connected")
+    elif connected:
+        yield ok("daemon.running", f"{connected} connected")
     else:
         mend = "Start one: `datastore-dumper run`, or systemctl start datastore-dumper."
         yield warning("daemon.running", "no daemon is connected: CKAN makes all dumps itself", mend)

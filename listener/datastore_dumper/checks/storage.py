@@ -8,14 +8,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import certifi
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import PoolManager, Retry
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
@@ -27,8 +25,9 @@ from datastore_dumper.errors import EXIT_CONFIG, EXIT_NO_PERMISSION, DumperError
 from datastore_dumper.ownership import Verdict, verdict
 from datastore_dumper.spool import spool_directory
 from datastore_dumper.storage.base import CHECK_PREFIX, BytesPart, ObjectHeaders, Storage
+from datastore_dumper.storage.s3_pool import connections
 from datastore_dumper.storage.settings import S3Settings
-from datastore_dumper.words import counted
+from datastore_dumper.words import counted, shown_bytes
 
 # A signature holds for 15 minutes (S3: RequestTimeTooSkewed); well before that somebody should know.
 _SKEW_SECONDS = 60.0
@@ -48,9 +47,9 @@ def spool(subject: Subject) -> Iterator[Result]:
         yield of_error("spool.directory", error)
         return
     wanted = export.segment_bytes * export.workers * _SEGMENTS_OF_ROOM
-    found = f"{root} has {_shown(free)} free"
+    found = f"{root} has {shown_bytes(free)} free"
     if free < wanted:
-        mend = f"Set export.spool_directory to a place with {_shown(wanted)} or more, or make room."
+        mend = f"Set export.spool_directory to a place with {shown_bytes(wanted)} or more, or make room."
         yield warning("spool.directory", found, mend)
     else:
         yield ok("spool.directory", found)
@@ -92,7 +91,7 @@ def round_trip(subject: Subject) -> Iterator[Result]:
 
 def _room(directory: Path) -> Result:
     usage = shutil.disk_usage(directory)
-    found = f"{directory} has {_shown(usage.free)} of {_shown(usage.total)} free"
+    found = f"{directory} has {shown_bytes(usage.free)} of {shown_bytes(usage.total)} free"
     if usage.free < usage.total * _LEAST_FREE_SHARE:
         return warning("storage.room", found, "Make room: a file is written beside the one that it replaces.")
     return ok("storage.room", found)
@@ -223,17 +222,10 @@ def _tampered(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(pairs)))
 
 
-@contextmanager
-def _browser(settings: S3Settings) -> Iterator[PoolManager]:
+def _browser(settings: S3Settings) -> PoolManager:
     """Somebody without our keys."""
-    manager = PoolManager(
-        timeout=Timeout(connect=settings.connect_timeout_seconds, read=settings.connect_timeout_seconds * 2),
-        retries=Retry(1, redirect=0, raise_on_redirect=False, raise_on_status=False),
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=str(settings.ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where()),
-    )
-    with manager:
-        yield manager
+    retries = Retry(1, redirect=0, raise_on_redirect=False, raise_on_status=False)
+    return connections(settings, retries, read_seconds=settings.connect_timeout_seconds * 2)
 
 
 def _get(browser: PoolManager, url: str) -> BaseHTTPResponse | str:
@@ -243,11 +235,3 @@ def _get(browser: PoolManager, url: str) -> BaseHTTPResponse | str:
     except HTTPError as error:
         reason = getattr(error, "reason", None) or error
         return str(reason).rpartition(">: ")[2].partition(" (Caused")[0]
-
-
-def _shown(count: int) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count} {unit}"
-        count //= 1024
-    return f"{count} TiB"

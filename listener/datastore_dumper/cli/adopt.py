@@ -8,10 +8,12 @@ import click
 
 from datastore_dumper.cli.options import config_option, database_of, read_config
 from datastore_dumper.config.storage import storage_settings
-from datastore_dumper.database import database_errors
+from datastore_dumper.database import Connection, database_errors
 from datastore_dumper.errors import ForeignStorageError
 from datastore_dumper.install import require_installed
-from datastore_dumper.ownership import Ownership
+from datastore_dumper.logs import configure_logging
+from datastore_dumper.ownership import Ownership, Verdict, verdict
+from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.settings import open_storage
 
 
@@ -25,19 +27,29 @@ def adopt(config_path: Path | None, yes: bool) -> None:
     the original needs a storage of its own instead. All files are made again.
     """
     config = read_config(config_path)
-    ownership = Ownership(
-        open_storage(storage_settings(config)), config.storage.link_expiry_seconds + config.storage.grace_seconds
-    )
+    configure_logging("console", "error")
+    storage = open_storage(storage_settings(config))
     with database_of(config).connect("adopt") as connection, database_errors():
         require_installed(connection)
-        try:
-            ownership.settle(connection)
-        except ForeignStorageError as error:
-            click.echo(error.message, err=True)
-        else:
-            click.echo("The storage is this database's: there is nothing to adopt.")
+        question = _question(connection, storage)
+        if question is None:
+            click.echo("The storage is this database's, or nobody's yet: there is nothing to adopt.")
             return
         if not yes:
-            click.confirm("Does this database take its place, and no daemon of the other run any more?", abort=True)
-        ownership.adopt(connection)
+            click.confirm(question, abort=True)
+        retain_seconds = config.storage.link_expiry_seconds + config.storage.grace_seconds
+        Ownership(storage, retain_seconds).adopt(connection)
     click.echo("Adopted. The daemon makes all files again.")
+
+
+def _question(connection: Connection, storage: Storage) -> str | None:
+    """What must be answered with yes, after saying why on standard error. None: there is nothing to adopt. Changes nothing."""
+    try:
+        found = verdict(connection, storage)
+    except ForeignStorageError as error:
+        click.echo(error.message, err=True)
+        return "Does this database take its place, and no daemon of the other run any more?"
+    if found is not Verdict.ANOTHER_STORAGE:
+        return None
+    click.echo("The storage has no mark, but this database's files are in one that has: check storage.*", err=True)
+    return "Shall all files be made again in this storage?"

@@ -10,9 +10,7 @@ import click
 
 from datastore_dumper.cli.options import config_option
 from datastore_dumper.config import load
-from datastore_dumper.config.fields import settings
-from datastore_dumper.config.model import Config
-from datastore_dumper.config.values import Section
+from datastore_dumper.config.fields import settings, value_of
 from datastore_dumper.logs import mask_text
 
 
@@ -36,7 +34,7 @@ def show(config_path: Path | None, as_json: bool) -> None:
     """Every setting's value, secrets masked, and where it comes from."""
     loaded = load(config_path, os.environ)
     rows = [
-        (setting.name, _value(loaded.config, setting.name), loaded.sources.get(setting.name, "default"))
+        (setting.name, value_of(loaded.config, setting.path), loaded.sources.get(setting.name, "default"))
         for setting in settings().values()
     ]
     if as_json:
@@ -46,13 +44,6 @@ def show(config_path: Path | None, as_json: bool) -> None:
     names, values = max(len(row[0]) for row in rows), max(len(_shown(row[1])) for row in rows)
     for name, value, source in rows:
         click.echo(f"{name:{names}}  {_shown(value):{values}}  {source}")
-
-
-def _value(config: Config, name: str) -> object:
-    value: object = config
-    for part in name.split("."):
-        value = getattr(value, part) if isinstance(value, Section) else None
-    return value
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ import click
 from rich.progress import TaskID
 
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, shown_bytes
+from datastore_dumper.cli.show import bars, shown_text
 from datastore_dumper.config import Config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.daemon import Daemon
@@ -20,7 +20,7 @@ from datastore_dumper.errors import EXIT_FAILURE
 from datastore_dumper.logs import configure_logging, mask_text
 from datastore_dumper.status import TableStatus, overview
 from datastore_dumper.storage.settings import open_storage
-from datastore_dumper.words import counted, printable
+from datastore_dumper.words import counted, printable, shown_bytes
 
 
 @click.command()
@@ -58,7 +58,7 @@ def dump_now(config: Config, ids: Sequence[str], *, full: bool, quiet: bool) -> 
             by = f" (by {how_far.owner})" if how_far.owner else ""
             progress.update(
                 task,
-                description=f"{printable(table.resource_id)}{by}",
+                description=printable(f"{table.resource_id}{by}"),
                 completed=how_far.rows,
                 total=None if not how_far.expected_rows else max(how_far.expected_rows, how_far.rows),
             )
@@ -80,13 +80,13 @@ def dump_now(config: Config, ids: Sequence[str], *, full: bool, quiet: bool) -> 
 
 def _line(outcome: Outcome, now: TableStatus | None) -> str:
     if outcome.error is not None or now is None:
-        return mask_text(printable(f"{outcome.table.resource_id}: failed: {outcome.error}"))
+        return shown_text(f"{outcome.table.resource_id}: failed: {outcome.error}")
     files = ", ".join(f"{file.format} ({shown_bytes(file.bytes)})" for file in now.files)
     rows = max((file.rows for file in now.files), default=0)
     failures = "".join(f"; not as {name}: {error}" for name, error in now.failures.items())
     if now.state == "unkept":
-        return mask_text(printable(f"{now.resource_id}: no files are kept: {now.choice_detail}"))
-    return mask_text(printable(f"{now.resource_id}: {counted(rows, 'row')}: {files or 'no files'}{failures}"))
+        return shown_text(f"{now.resource_id}: no files are kept: {now.choice_detail}")
+    return shown_text(f"{now.resource_id}: {counted(rows, 'row')}: {files or 'no files'}{failures}")
 
 
 def _report(outcome: Outcome, now: TableStatus | None) -> dict[str, object]:
@@ -95,6 +95,6 @@ def _report(outcome: Outcome, now: TableStatus | None) -> dict[str, object]:
         "error": None if outcome.error is None else mask_text(outcome.error),
         "rows": max((file.rows for file in now.files), default=None) if now is not None else None,
         "files": {file.format: file.bytes for file in now.files} if now is not None else {},
-        "failures": now.failures if now is not None else {},
+        "failures": {name: mask_text(error) for name, error in now.failures.items()} if now is not None else {},
         "unkept": now.choice_detail if now is not None and now.state == "unkept" else None,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, shown_bytes
+from datastore_dumper.cli.show import bars
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.database import Connection, database_errors
 from datastore_dumper.errors import StorageError
@@ -22,7 +22,7 @@ from datastore_dumper.publish import ABANDONED_SECONDS
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.storage.settings import open_storage
-from datastore_dumper.words import counted
+from datastore_dumper.words import counted, shown_bytes
 
 _WORDS = {
     "published": "published",
@@ -61,9 +61,9 @@ def gc(config_path: Path | None, dry_run: bool, as_json: bool) -> None:
             for stored in found.unreferenced:
                 storage.delete(stored.key)
                 progress.advance(task)
-            collect_garbage(connection, storage)
-            (left,) = connection.execute(query("count_due_garbage")).fetchone() or (0,)
-            if left:
+            refused = collect_garbage(connection, storage).refused
+            (due,) = connection.execute(query("count_due_garbage")).fetchone() or (0,)
+            if left := due + refused:
                 raise StorageError(
                     f"{counted(left, 'superseded file')} could not be deleted",
                     hint="`datastore-dumper check` tries to delete an object, and says why it cannot.",

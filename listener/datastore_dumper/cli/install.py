@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from datastore_dumper import install as installation
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars
+from datastore_dumper.cli.show import bars, shown_text
 from datastore_dumper.config import Config
 from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE
 from datastore_dumper.config.environ_source import INSTALL_DSN_VARIABLE
+from datastore_dumper.config.fields import settings
 from datastore_dumper.database import Database
 from datastore_dumper.errors import EXIT_FAILURE, ConfigError
 from datastore_dumper.install import Roles
-from datastore_dumper.words import printable
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
 _dsn_option = click.option(
     "--dsn",
     envvar=INSTALL_DSN_VARIABLE,
@@ -27,6 +30,14 @@ _dsn_option = click.option(
     help="Connect with this, as a superuser or as CKAN's write role, instead of database.dsn. Passwords are better left to "
     "the environment variable or ~/.pgpass: a command line is visible to others.",
 )
+
+
+def _role_option(name: str, help: str) -> Callable[[_Command], _Command]:
+    """Its variable is the setting's, which counts without a configuration, too."""
+    variable = settings()["roles", name].variable
+    return click.option(f"--{name.replace('_', '-')}-role", envvar=variable, show_envvar=True, help=help)
+
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 _print_option = click.option("--print", "print_only", is_flag=True, help="Print the SQL for psql and change nothing.")
 
@@ -34,9 +45,9 @@ _print_option = click.option("--print", "print_only", is_flag=True, help="Print 
 @click.command()
 @config_option
 @_dsn_option
-@click.option("--daemon-role", help="The role that the daemon connects as (roles.daemon).")
-@click.option("--ckan-write-role", help="The role of ckan.datastore.write_url (roles.ckan_write).")
-@click.option("--ckan-read-role", help="The role of ckan.datastore.read_url (roles.ckan_read).")
+@_role_option("daemon", "The role that the daemon connects as (roles.daemon).")
+@_role_option("ckan_write", "The role of ckan.datastore.write_url (roles.ckan_write).")
+@_role_option("ckan_read", "The role of ckan.datastore.read_url (roles.ckan_read).")
 @_print_option
 @_json_option
 def install(
@@ -72,22 +83,17 @@ def install(
         click.echo(json.dumps(asdict(report), ensure_ascii=False, indent=2))
         return EXIT_FAILURE if report.failed or report.unreadable else 0
     for notice in report.notices:
-        click.echo(f"Note: {notice}", err=True)
+        _say(f"Note: {notice}")
     for resource_id, reason in report.failed.items():
-        click.echo(f"No triggers yet on {printable(resource_id)}: {reason}", err=True)
+        _say(f"No triggers yet on {resource_id}: {reason}")
     for resource_id, reason in report.unreadable.items():
-        click.echo(f"The daemon may not read {printable(resource_id)} yet, run this again: {reason}", err=True)
-    if not roles.daemon:
-        click.echo("Note: no role was named for the daemon (--daemon-role): only who installed can run it.", err=True)
-    if not roles.ckan_write:
-        click.echo(
-            "Note: no write role was named (--ckan-write-role): the functions run with the rights of whoever installed.",
-            err=True,
-        )
-    if not roles.ckan_read:
-        click.echo("Note: no read role was named (--ckan-read-role): CKAN cannot look files up.", err=True)
+        _say(f"The daemon may not read {resource_id} yet, run this again: {reason}")
+    if not report.roles.daemon:
+        _say("Note: no role was named for the daemon (--daemon-role): only who installed can run it.")
+    if not report.roles.ckan_read:
+        _say("Note: no read role was named (--ckan-read-role): CKAN cannot look files up.")
     if not report.tables:
-        click.echo("Note: this database has no DataStore tables. Is it the one of ckan.datastore.write_url?", err=True)
+        _say("Note: this database has no DataStore tables. Is it the one of ckan.datastore.write_url?")
     click.echo(f"Installed. DataStore tables: {report.tables}, newly given triggers: {report.attached}.")
     return EXIT_FAILURE if report.failed or report.unreadable else 0
 
@@ -109,8 +115,12 @@ def uninstall(config_path: Path | None, dsn: str | None, print_only: bool, as_js
         click.echo(json.dumps({"notices": notices}, ensure_ascii=False, indent=2))
         return
     for notice in notices:
-        click.echo(f"Note: {notice}", err=True)
+        _say(f"Note: {notice}")
     click.echo("Uninstalled.")
+
+
+def _say(text: str) -> None:
+    click.echo(shown_text(text), err=True)
 
 
 def _refuse_both(print_only: bool, as_json: bool) -> None:

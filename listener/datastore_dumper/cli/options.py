@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,15 +55,15 @@ def config_option(command: _Command) -> _Command:
     return _config_file_option(_ckan_ini_option(command))
 
 
-def read_config(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
+def read_config(path: Path | None) -> Config:
     """The configuration of this process. Raises `ConfigError`."""
-    return load_all(path, overrides).config
+    return load_all(path).config
 
 
-def load_all(path: Path | None, overrides: Mapping[str, object] | None = None) -> LoadedConfig:
+def load_all(path: Path | None) -> LoadedConfig:
     """The configuration of this process, and where each value comes from. Raises `ConfigError`."""
     try:
-        return load(path, os.environ, overrides or {})
+        return load(path, os.environ)
     except ConfigError as error:
         if path is not None or error.hint:
             raise

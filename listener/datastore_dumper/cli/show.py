@@ -1,4 +1,4 @@
-"""How commands show numbers, times and progress, the same in all of them."""
+"""How commands show numbers, times, progress and what others say, the same in all of them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
+from datastore_dumper.logs import mask_text
+from datastore_dumper.words import printable, shown_bytes
 
 
-def shown_bytes(count: float) -> str:
-    """`3.4 MiB`; whole numbers of bytes."""
-    for unit in _UNITS[:-1]:
-        if count < _STEP:
-            return f"{count:.0f} {unit}" if unit == _UNITS[0] else f"{count:.1f} {unit}"
-        count /= _STEP
-    return f"{count:.1f} {_UNITS[-1]}"
+def shown_text(text: str) -> str:
+    """What others have said or named, fit for a line of a terminal: nothing in it moves the cursor, and no secret shows."""
+    return mask_text(printable(text))
 
 
 def shown_seconds(seconds: float) -> str:
@@ -62,7 +58,7 @@ def bars(unit: str) -> Progress:
     """Bars with rate and time left, on a terminal; elsewhere nothing. They vanish at the end. `unit`: rows, bytes, tables."""
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a table's name may have brackets in it
         BarColumn(20),
         _Amount(unit),
         TimeRemainingColumn(compact=True),

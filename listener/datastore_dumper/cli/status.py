@@ -22,8 +22,8 @@ from datastore_dumper.deadline import Deadline
 from datastore_dumper.due import Debounce
 from datastore_dumper.errors import UnavailableError
 from datastore_dumper.install import require_installed
-from datastore_dumper.logs import configure_logging
-from datastore_dumper.status import STATES, Overview, overview
+from datastore_dumper.logs import configure_logging, mask_text
+from datastore_dumper.status import STATES, Overview, TableStatus, overview
 from datastore_dumper.wiring import debounce_of
 
 _MOST_LINES = 50  # without --all
@@ -130,10 +130,18 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
 def _json(found: Overview, indent: int | None) -> str:
     report = {
         "now": found.now,
+        "daemons": found.daemons,
         "counts": found.counts(),
-        "tables": [asdict(table) for table in found.tables],
+        "tables": [_report(table) for table in found.tables],
     }
     return json.dumps(report, default=_plain, ensure_ascii=False, indent=indent)
+
+
+def _report(table: TableStatus) -> dict[str, object]:
+    """An error is what a server said, and may quote a connection string."""
+    error = None if table.error is None else mask_text(table.error)
+    failures = {name: mask_text(reason) for name, reason in table.failures.items()}
+    return {**asdict(table), "error": error, "failures": failures}
 
 
 def _plain(value: object) -> str:

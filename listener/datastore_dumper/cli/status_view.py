@@ -10,10 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from datastore_dumper.cli.show import shown_bytes, shown_seconds, shown_span, shown_time
-from datastore_dumper.logs import mask_text
+from datastore_dumper.cli.show import shown_seconds, shown_span, shown_text, shown_time
 from datastore_dumper.status import STATES, Overview, State, TableStatus
-from datastore_dumper.words import counted, printable
+from datastore_dumper.words import counted, printable, shown_bytes
 
 _STYLES: dict[State, str] = {
     "exporting": "cyan",
@@ -36,11 +35,13 @@ _LEAST_WIDTH = 10
 
 
 def summary(overview: Overview) -> Text:
-    """How many tables are in each state."""
+    """How many tables are in each state, and whether nobody is there to do anything about it."""
     text = Text(counted(len(overview.tables), "table"), style="bold")
     for state, count in overview.counts().items():
         if count:
             text.append(f"   {count:,} {state}", style=f"not bold {_STYLES[state]}")
+    if overview.daemons == 0:
+        text.append("   no daemon is connected", style=_STYLES["failing"])
     return text
 
 
@@ -92,11 +93,11 @@ def _what(table: TableStatus, now: datetime) -> RenderableType:
     if table.export is not None:
         return progress(table, now)
     if table.state == "unkept":
-        return Text(f"no files are kept: {table.choice_detail}", style="dim")
+        return Text(f"no files are kept: {shown_text(table.choice_detail or '')}", style="dim")
     if table.state == "failing":
         again = "" if table.due_at is None else f" (again in {shown_span(table.due_at - now)})"
         times = "once" if table.attempts == 1 else f"{table.attempts} times"
-        return Text(f"failed {times}{again}: {mask_text(printable(table.error or ''))}", style="red")
+        return Text(f"failed {times}{again}: {shown_text(table.error or '')}", style="red")
     if table.state == "waiting" and table.due_at is not None:
         return Text(f"due in {shown_span(table.due_at - now)}")
     if table.requested_at is not None:
@@ -150,16 +151,16 @@ def details(overview: Overview) -> RenderableType:
                 Text("yes" if file.fresh else "no", style="green" if file.fresh else "yellow"),
             )
         parts += [table] if each.files else [Text("  no files")]
-        parts += [Text(f"  not as {name}: {mask_text(printable(error))}") for name, error in each.failures.items()]
+        parts += [Text(f"  not as {name}: {shown_text(error)}") for name, error in each.failures.items()]
     return Group(*parts)
 
 
 def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     facts: list[RenderableType] = []
     if table.export is not None:
-        facts += [Text(f"  exported by {table.export.owner}"), progress(table, now)]
+        facts += [Text(f"  exported by {shown_text(table.export.owner)}"), progress(table, now)]
     if table.choice_detail is not None:
-        facts.append(Text(f"  no files are kept: {table.choice_detail}"))
+        facts.append(Text(f"  no files are kept: {shown_text(table.choice_detail)}"))
     if table.asked_at is not None and table.choice in ("on_demand", "not_asked"):
         facts.append(Text(f"  last asked for by a visitor at {shown_time(table.asked_at)}, to the hour"))
     if table.pending_since is not None:
@@ -170,9 +171,7 @@ def _facts(table: TableStatus, now: datetime) -> list[RenderableType]:
     if table.requested_at is not None:
         facts.append(Text(f"  asked for at {shown_time(table.requested_at)}"))
     if table.error is not None:
-        facts.append(
-            Text(f"  last error ({table.attempts} in a row): {mask_text(printable(table.error))}", style="red")
-        )
+        facts.append(Text(f"  last error ({table.attempts} in a row): {shown_text(table.error)}", style="red"))
     return facts
 
 

@@ -13,7 +13,7 @@ import click
 
 from datastore_dumper.cli.dump import dump_now
 from datastore_dumper.cli.options import config_option, database_of, read_config
-from datastore_dumper.cli.show import bars, shown_bytes
+from datastore_dumper.cli.show import bars
 from datastore_dumper.config import Config
 from datastore_dumper.config.storage import storage_settings
 from datastore_dumper.database import database_errors
@@ -28,7 +28,7 @@ from datastore_dumper.storage.settings import open_storage
 from datastore_dumper.verify import Finding, Verdict, Verifier
 from datastore_dumper.watchdog import watch
 from datastore_dumper.wiring import work_settings
-from datastore_dumper.words import counted, printable
+from datastore_dumper.words import counted, printable, shown_bytes
 
 _WORDS: dict[Finding, str] = {
     "same": "same",

@@ -1,4 +1,4 @@
-"""The configuration: one typed model (`model`), read from a file, the environment and the command line (`load`)."""
+"""The configuration: one typed model (`model`), read from files and the environment (`load`)."""
 
 from __future__ import annotations
 

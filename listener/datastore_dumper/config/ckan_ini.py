@@ -1,7 +1,7 @@
 """Settings from CKAN's own ini file, so that nothing is typed twice: the DataStore's DSN and roles, and the storage.
 
 The file is read as CKAN reads it (ckan/cli/__init__.py): chains of `use = config:`, `%(here)s`, environment variables.
-What our own file, the environment or the command line say has precedence.
+What our own file and the environment say has precedence.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class _CkanParser(configparser.ConfigParser):
 def read_ckan_ini(path: FilePath, environ: Mapping[str, str]) -> Layer:
     """Raises `ConfigError` that names file and key and shows no value that may hold a secret."""
     config = ckan_config(path, environ)
+    files = _files_of_keys(path, config, environ)
     name = printable(str(path))
     try:
-        values = {at: Given(value, f"{name}, {key}") for at, value, key in _settings(config)}
+        values = {at: Given(value, f"{name}, {key}", file=files.get(key)) for at, value, key in _settings(config)}
     except ConfigError as error:
         raise ConfigError(f"{name}: {error.message}", hint=error.hint) from None
     sections = {at[:depth]: name for at in values for depth in range(len(at))}
@@ -69,14 +70,32 @@ def ckan_config(path: FilePath, environ: Mapping[str, str]) -> dict[str, str]:
     if not parser.has_section(_SECTION):
         raise ConfigError(f"{printable(str(path))}: has no section [{_SECTION}]", hint="Name the ini file of CKAN.")
     config = {option: _value(parser, option, path) for option in parser.options(_SECTION)}
+    return config | _variables(config, environ)
+
+
+def _variables(config: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """What environment variables say in place of the file, by CKAN's keys."""
+    given: dict[str, str] = {}
     if "envvars" in config.get("ckan.plugins", "").split():  # ckanext-envvars: CKANEXT__A__B is ckanext.a.b
         for name, value in environ.items():
             if name.startswith(("CKAN__", "CKANEXT__")):
-                config[name.lower().replace("__", ".")] = value
+                given[name.lower().replace("__", ".")] = value
     for name, key in _VARIABLES.items():
         if environ.get(name):
-            config[key] = environ[name]
-    return config
+            given[key] = environ[name]
+    return given
+
+
+def _files_of_keys(path: FilePath, config: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, FilePath]:
+    """Which file of the chain says what counts for a key. A key whose value is an environment variable's is in none."""
+    files: dict[str, FilePath] = {}
+    for file in reversed(_chain(path)):
+        parser = _CkanParser()
+        _read(parser, file)
+        keys = parser.options(_SECTION) if parser.has_section(_SECTION) else list(parser.defaults())
+        files.update(dict.fromkeys(keys, file))
+    given = _variables(config, environ)
+    return {key: file for key, file in files.items() if key not in given}
 
 
 def _literally(value: str) -> str:

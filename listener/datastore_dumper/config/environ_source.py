@@ -1,4 +1,4 @@
-"""Settings from environment variables and from the command line: both come as text that the setting's type explains."""
+"""Settings from environment variables: text that the setting's type explains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE
-from datastore_dumper.config.fields import VARIABLE_PREFIX, Path, find, settings
+from datastore_dumper.config.fields import VARIABLE_PREFIX, Path, settings
 from datastore_dumper.config.given import Given, Layer, Problem, one_line
 from datastore_dumper.config.scalars import from_text
 from datastore_dumper.config.suggest import closest
@@ -24,11 +24,6 @@ _NO_SETTINGS = (CONFIG_FILE_VARIABLE, INSTALL_DSN_VARIABLE, CKAN_INI_VARIABLE)
 _SERVICE_LINK = re.compile(
     VARIABLE_PREFIX + r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
 )
-
-
-def _layer(given: Mapping[Path, Given]) -> Layer:
-    sections = {path[:depth]: one.origin for path, one in given.items() for depth in range(len(path))}
-    return Layer(dict(given), sections)
 
 
 def _hint_for(variable: str) -> str:
@@ -54,17 +49,5 @@ def read_environment(environ: Mapping[str, str], problems: list[Problem]) -> Lay
             problems.append(Problem(origin, f"{setting.name} is empty", "Give it a value, or unset the variable."))
         else:
             given[setting.path] = Given(from_text(setting, text), origin)
-    return _layer(given)
-
-
-def read_overrides(overrides: Mapping[str, object], problems: list[Problem]) -> Layer:
-    """Settings from the command line, by dotted name. Text is read as from a variable; None is not given."""
-    given: dict[Path, Given] = {}
-    for name, value in overrides.items():
-        setting = find(name)
-        if setting is None:
-            problems.append(Problem("command line", f"{one_line(name)} is not a setting"))
-        elif value is not None:
-            typed = from_text(setting, value) if isinstance(value, str) else value
-            given[setting.path] = Given(typed, "command line")
-    return _layer(given)
+    sections = {path[:depth]: one.origin for path, one in given.items() for depth in range(len(path))}
+    return Layer(given, sections)

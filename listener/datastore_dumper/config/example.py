@@ -29,14 +29,13 @@ _PAGE = """\
 
 Settings come from, in order of precedence:
 
-1. the command line;
-2. environment variables `DATASTORE_DUMPER_<SECTION>__<KEY>` (two underscores between the parts of a name); lists are
+1. environment variables `DATASTORE_DUMPER_<SECTION>__<KEY>` (two underscores between the parts of a name); lists are
    separated by commas. A variable that begins with `DATASTORE_DUMPER_` and is no setting, or is empty, is an error;
-3. the YAML file ([`config.example.yaml`](../../config.example.yaml) has every setting), named by `--config` or
+2. the YAML file ([`config.example.yaml`](../../config.example.yaml) has every setting), named by `--config` or
    `DATASTORE_DUMPER_CONFIG`;
-4. CKAN's own ini file, named by `--ckan-ini` or `DATASTORE_DUMPER_CKAN_INI`: `ckan.datastore.write_url` and
+3. CKAN's own ini file, named by `--ckan-ini` or `DATASTORE_DUMPER_CKAN_INI`: `ckan.datastore.write_url` and
    `ckan.datastore.read_url` for the database and the roles, and where [the plugin's settings](plugin.md) say the files are;
-5. the defaults below.
+4. the defaults below.
 
 Unknown and duplicate keys are errors. An error names the file, line and column or the variable, and ends the program
 with [exit code 78](exit-codes.md).

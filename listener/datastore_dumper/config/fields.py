@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from datastore_dumper.config.model import Config
+from datastore_dumper.config.values import Section
 
 VARIABLE_PREFIX = "DATASTORE_DUMPER_"
 _UNITS = ("seconds", "bytes", "rows", "days")
@@ -157,6 +158,9 @@ def sections() -> dict[Path, SectionInfo]:
     return {entry.path: entry for entry in outline() if isinstance(entry, SectionInfo)}
 
 
-def find(name: str) -> Setting | None:
-    """The setting with this dotted name, or None."""
-    return settings().get(tuple(name.split(".")))
+def value_of(config: Config, path: Path) -> object:
+    """What the setting at `path` is in this configuration; None below a section that is left out."""
+    value: object = config
+    for key in path:
+        value = getattr(value, key) if isinstance(value, Section) else None
+    return value

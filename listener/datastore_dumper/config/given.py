@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 
 from datastore_dumper.config.fields import Path
 from datastore_dumper.errors import ConfigError
@@ -18,9 +19,11 @@ class Given:
 
     value: object
     origin: str
-    """Where: "/etc/dumper.yaml, line 3, column 5", "environment variable X", "command line"."""
+    """Where: "/etc/dumper.yaml, line 3, column 5", "environment variable X"."""
     hint: str = ""
     """The way out in case the value's type is wrong."""
+    file: FilePath | None = None
+    """The file that holds the value, if one does: who can read that can read the value."""
 
 
 @dataclass

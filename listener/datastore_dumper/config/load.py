@@ -1,4 +1,4 @@
-"""Loads the configuration: command line over environment over file over CKAN's ini over default, with each value's origin."""
+"""Loads the configuration: environment over file over CKAN's ini over default, with each value's origin."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from pydantic_core import ErrorDetails
 
 from datastore_dumper.config import secret_files
 from datastore_dumper.config.ckan_ini import CKAN_INI_VARIABLE, name_daemon, read_ckan_ini
-from datastore_dumper.config.environ_source import read_environment, read_overrides
+from datastore_dumper.config.environ_source import read_environment
 from datastore_dumper.config.fields import Path, Setting, sections, settings
 from datastore_dumper.config.given import Given, Layer, Problem, raise_problems, shown
 from datastore_dumper.config.model import Config
 from datastore_dumper.config.yaml_source import read_yaml
 from datastore_dumper.words import printable
-
-_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,20 @@ class LoadedConfig:
 
     config: Config
     sources: Mapping[str, str]
-    """By dotted name: a file with line and column, an environment variable, "command line" or "default"."""
+    """By dotted name: a file with line and column, a file with CKAN's key, an environment variable, or "default"."""
+    files: Mapping[str, FilePath]
+    """By dotted name, of the values that are in a file: which one, as it was named."""
 
 
-def load_config(
-    path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING
-) -> Config:
+def load_config(path: FilePath | None, environ: Mapping[str, str]) -> Config:
     """`load` for those who need no origins."""
-    return load(path, environ, overrides).config
+    return load(path, environ).config
 
 
-def load(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[str, object] = _NOTHING) -> LoadedConfig:
+def load(path: FilePath | None, environ: Mapping[str, str]) -> LoadedConfig:
     """Read, merge and check all settings.
 
-    `path` is the YAML file (None: no file), `environ` the process's environment, which may name CKAN's ini, `overrides`
-    what the command line says by dotted name (None and text are fine: not given, and read like an environment variable).
+    `path` is the YAML file (None: no file), `environ` the process's environment, which may name CKAN's ini.
 
     Raises `ConfigError` with at most three lines that name the place, the setting and the way out, and show no secret.
     """
@@ -54,7 +51,6 @@ def load(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[s
         from_ckan,
         read_yaml(path, problems) if path is not None else Layer(),
         read_environment(environ, problems),
-        read_overrides(overrides, problems),
     )
     values: dict[Path, Given] = {}
     origins: dict[Path, str] = {}
@@ -69,7 +65,8 @@ def load(path: FilePath | None, environ: Mapping[str, str], overrides: Mapping[s
     nowhere = printable(str(path)) if path is not None else "configuration"
     config = _validate(values, {**origins, (): nowhere})
     sources = {s.name: values[s.path].origin if s.path in values else "default" for s in settings().values()}
-    return LoadedConfig(config, MappingProxyType(sources))
+    files = {settings()[at].name: given.file for at, given in values.items() if given.file is not None}
+    return LoadedConfig(config, MappingProxyType(sources), MappingProxyType(files))
 
 
 def _validate(values: Mapping[Path, Given], origins: Mapping[Path, str]) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from datastore_dumper.config.fields import Path, settings
+from datastore_dumper.config.fields import Path, settings, value_of
 from datastore_dumper.config.model import Config
 from datastore_dumper.config.values import Section
 
@@ -47,18 +47,11 @@ LIVE = {
 def take_over(running: Config, read: Config) -> tuple[Config, list[str], list[str]]:
     """The configuration to go on with, the names of the settings that are new in it, and of those that need a restart."""
     changed = [
-        setting for setting in settings().values() if _value(running, setting.path) != _value(read, setting.path)
+        setting for setting in settings().values() if value_of(running, setting.path) != value_of(read, setting.path)
     ]
     live = [setting.path for setting in changed if setting.name in LIVE]
     waiting = [setting.name for setting in changed if setting.name not in LIVE]
     return _with(running, read, live), [".".join(path) for path in live], waiting
-
-
-def _value(config: Config, path: Path) -> object:
-    value: object = config
-    for key in path:
-        value = getattr(value, key) if isinstance(value, Section) else None
-    return value
 
 
 def _with(running: S, read: S, paths: Iterable[Path]) -> S:

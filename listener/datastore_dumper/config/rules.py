@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
+from datastore_dumper.database import splits_password
 from datastore_dumper.errors import ConfigError
 from datastore_dumper.formats import file_format
 
@@ -48,13 +48,15 @@ def dsn(dsn: SecretStr) -> SecretStr:
     try:
         if not dsn.get_secret_value().strip():
             raise wrong("is empty")
-        conninfo_to_dict(dsn.get_secret_value())
+        is_split_wrongly = splits_password(dsn.get_secret_value())
     except (ProgrammingError, UnicodeError):
         # libpq's own message quotes parts of the string, so it is neither shown nor chained.
         raise wrong(
             "is not a connection string that libpq understands",
             hint="Write postgresql://user@host/database (in a password, @ is %40 and / is %2F) or host=... dbname=...",
         ) from None
+    if is_split_wrongly:
+        raise wrong("has more than one @, or one after a /", hint="In a password, write %40 for @ and %2F for /.")
     return dsn
 
 

@@ -68,9 +68,8 @@ def read_secrets(values: dict[Path, Given], environ: Mapping[str, str], problems
                 continue
             file = FilePath(directory) / file
         try:
-            values[path] = Given(
-                _read_secret(file), f"{printable(str(file))}, named by {setting_name} in {given.origin}"
-            )
+            origin = f"{printable(str(file))}, named by {setting_name} in {given.origin}"
+            values[path] = Given(_read_secret(file), origin, file=file)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             text = f"{setting_name}: cannot take {printable(str(file))}: {reason}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import yaml
@@ -79,6 +80,7 @@ def read_yaml(path: FilePath, problems: list[Problem]) -> Layer:
         )
     layer = Layer()
     _read_section((), root, layer, problems, origin)
+    layer.values = {key: replace(given, file=path) for key, given in layer.values.items()}
     return layer
 
 

@@ -104,7 +104,7 @@ class WrittenObject:
 class Storage(Protocol):
     """A place for immutable objects.
 
-    Keys are relative; the storage puts the prefix of its settings before them. Every method may raise `StorageError`
+    Keys are relative to the directory, or to the prefix in the bucket. Every method may raise `StorageError`
     or a subclass, `PermissionDeniedError`, and `ConfigError` where a setting is wrong (see `datastore_dumper.errors`);
     a key that is not valid (`keys.check_key`) is a `StorageError`. Objects may be shared by threads, not by processes.
     """

@@ -40,9 +40,12 @@ from datastore_dumper.storage.disk_files import (
     walk,
     write_all,
 )
-from datastore_dumper.storage.keys import MARK_NAME, check_key, clean_prefix
+from datastore_dumper.storage.keys import MARK_NAME, check_key
 from datastore_dumper.storage.settings import DiskSettings
 
+# Whatever the umask. The web server reads by the group; setgid on the directory of the settings hands its group down.
+_DIRECTORY_MODE = 0o750
+_FILE_MODE = 0o640
 # A concurrent delete may take a new, still empty directory away; it has no reason to do so for long.
 _DIRECTORY_TRIES = 20
 # What link(2) answers on a file system without hard links.
@@ -55,10 +58,6 @@ class DiskStorage:
     def __init__(self, settings: DiskSettings) -> None:
         self.settings = settings
         self._directory = settings.directory
-        try:
-            self._prefix = clean_prefix(settings.prefix)
-        except ValueError as error:
-            raise ConfigError(f"storage.disk.prefix {settings.prefix!r} is not valid: {error}") from None
         if not settings.directory.is_absolute():
             raise ConfigError(
                 f"storage.disk.directory {str(settings.directory)!r} is a relative path",
@@ -148,7 +147,7 @@ class DiskStorage:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         with self._errors("the listing"):
-            for key, entry in walk(self._root() / self._prefix, "", prefix):
+            for key, entry in walk(self._root(), "", prefix):
                 if not is_temporary(entry.name):
                     with contextlib.suppress(FileNotFoundError):  # deleted since
                         yield _stored_object(key, entry.stat(follow_symlinks=False))
@@ -156,12 +155,12 @@ class DiskStorage:
     def read_mark(self) -> bytes | None:
         try:
             with self._errors("mark"):
-                return (self._root() / self._prefix / MARK_NAME).read_bytes()
+                return (self._root() / MARK_NAME).read_bytes()
         except ObjectMissingError:
             return None
 
     def write_mark(self, data: bytes, *, replace: bool) -> None:
-        path = self._root() / self._prefix / MARK_NAME
+        path = self._root() / MARK_NAME
         with self._errors("the mark", writing=True):
             descriptor, temporary = self._create(path)
             try:
@@ -179,7 +178,7 @@ class DiskStorage:
     def sweep(self, before: datetime, *, dry_run: bool = False) -> int:
         removed = 0
         with self._errors("the temporary files", writing=True):
-            for _, entry in walk(self._root() / self._prefix, "", ""):
+            for _, entry in walk(self._root(), "", ""):
                 if not is_temporary(entry.name):
                     continue
                 with contextlib.suppress(FileNotFoundError):  # its writer has finished
@@ -212,7 +211,7 @@ class DiskStorage:
     def _locate(self, key: str) -> Path:
         """Where the object is, or would be."""
         root = self._root()
-        path = root / self._prefix / check_key(key)
+        path = root / check_key(key)
         if os.path.commonpath([root, os.path.realpath(path)]) != str(root):
             raise StorageError(
                 f"the object {key!r} leads out of storage.disk.directory {self._directory} by a symbolic link",
@@ -228,12 +227,12 @@ class DiskStorage:
             self._make_parents(path)
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(temporary, flags, 0o600)
-                os.fchmod(descriptor, self.settings.file_mode)  # whatever the umask
+                os.fchmod(descriptor, _FILE_MODE)
                 return descriptor, temporary
         raise StorageError(f"the directory of {path} is removed again and again while an object is written there")
 
     def _make_parents(self, path: Path) -> None:
-        """The missing directories above `path`, with the configured mode and the setgid bit they inherit."""
+        """The missing directories above `path`, with their mode and the setgid bit they inherit."""
         root, missing, directory = self._root(), [], path.parent
         while directory != root and not directory.exists():
             missing.append(directory)
@@ -243,7 +242,7 @@ class DiskStorage:
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 directory.mkdir()
                 mode = stat_module.S_IMODE(directory.stat().st_mode)
-                wanted = self.settings.directory_mode | mode & stat_module.S_ISGID
+                wanted = _DIRECTORY_MODE | mode & stat_module.S_ISGID
                 if mode != wanted:  # setting the setgid bit, even again, is refused under systemd's RestrictSUIDSGID=
                     directory.chmod(wanted)
 

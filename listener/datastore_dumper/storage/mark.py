@@ -1,7 +1,4 @@
-"""The mark that a storage keeps: which database its objects are of. Who writes it, and when, is `ownership`'s; CKAN reads it.
-
-Stdlib only: a CKAN virtualenv has no more.
-"""
+"""The mark that a storage keeps: which database its objects are of. Who writes and reads it, and when, is `ownership`'s."""
 
 from __future__ import annotations
 

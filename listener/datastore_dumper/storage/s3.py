@@ -63,10 +63,11 @@ class S3Storage:
                 if stream.read() != content[7:47]:
                     return "other bytes arrived"
             self.delete(target)
-            self._write_by_copying(target, ReusePart(source, f"not-{etag}", 7, 40))
-        except ObjectChangedError:
-            return ""
-        except StorageError as error:
+            try:
+                self._write_by_copying(target, ReusePart(source, f"not-{etag}", 7, 40))
+            except ObjectChangedError:
+                return ""
+        except StorageError as error:  # errors 500 and the like, too: some services answer so to what they do not know
             return error.message
         return "x-amz-copy-source-if-match is ignored"
 

@@ -9,7 +9,6 @@ Payloads: over http the SDK signs their SHA-256; over https, where TLS protects 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
@@ -17,13 +16,12 @@ from typing import cast
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-import certifi
 from minio import Minio
 from minio.credentials.providers import Provider
 from minio.error import S3Error
 from minio.helpers import BaseURL, check_bucket_name
 from minio.xml import findtext
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import PoolManager, Retry
 from urllib3.response import HTTPResponse
 
 from datastore_dumper.errors import ConfigError, StorageError, StorageUnavailableError
@@ -32,13 +30,13 @@ from datastore_dumper.storage.disposition import content_disposition
 from datastore_dumper.storage.keys import MARK_NAME, check_key, clean_prefix
 from datastore_dumper.storage.s3_credentials import credentials_of
 from datastore_dumper.storage.s3_errors import from_code, s3_errors
+from datastore_dumper.storage.s3_pool import RETRIED_STATUSES, connections
 from datastore_dumper.storage.settings import S3Settings
 
 # SigV4 in the query: 1 second to 7 days (Amazon S3 User Guide, "Sharing objects with presigned URLs").
 MAX_LINK_SECONDS = 7 * 24 * 3600
 _DEFAULT_REGION = "us-east-1"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_RETRIED_STATUSES = (429, 500, 502, 503, 504)
 
 
 class S3Client:
@@ -57,8 +55,8 @@ class S3Client:
                     hint="Give host:port alone; storage.s3.secure (or public_secure) chooses https or http.",
                 )
         public_secure = settings.secure if settings.public_secure is None else settings.public_secure
-        credentials = credentials_of(settings)
         region = settings.region or _region_of(settings.endpoint, settings.secure)
+        credentials = credentials_of(settings, region)
         self._minio = self._connect("storage.s3.endpoint", settings.endpoint, settings.secure, region, credentials)
         self._public = self._minio
         if settings.public_endpoint:
@@ -254,22 +252,19 @@ class S3Client:
         return client
 
     def _pool(self) -> PoolManager:
-        """With deadlines and bounded retries: the SDK would wait five minutes, and a Retry-After could ask for more."""
-        settings = self.settings
-        if settings.ca_file is not None and not settings.ca_file.is_file():
-            raise ConfigError(f"storage.s3.ca_file {settings.ca_file} is not a file")
-        return PoolManager(
-            timeout=Timeout(connect=settings.connect_timeout_seconds, read=settings.read_timeout_seconds),
-            maxsize=settings.parallel_parts + 1,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=str(settings.ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where()),
-            retries=Retry(
-                total=settings.retries,
-                backoff_factor=0.2,
-                status_forcelist=_RETRIED_STATUSES,
-                raise_on_status=False,  # keeps the S3 error code
-                respect_retry_after_header=False,
-            ),
+        """With bounded retries: the SDK would wait five minutes, and a Retry-After could ask for more."""
+        retries = Retry(
+            total=self.settings.retries,
+            backoff_factor=0.2,
+            status_forcelist=RETRIED_STATUSES,
+            raise_on_status=False,  # keeps the S3 error code
+            respect_retry_after_header=False,
+        )
+        return connections(
+            self.settings,
+            retries,
+            read_seconds=self.settings.read_timeout_seconds,
+            maxsize=self.settings.parallel_parts + 1,
         )
 
 

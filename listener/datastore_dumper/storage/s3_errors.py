@@ -67,7 +67,7 @@ def s3_errors(settings: S3Settings, doing: str) -> Iterator[None]:
     except ServerError as error:
         raise from_code(settings, doing, "", error.status_code, "") from error
     except HTTPError as error:
-        raise _from_transport(settings, doing, error) from error
+        raise from_transport(settings.endpoint, doing, error) from error
     except (MinioException, ParseError, ValueError) as error:
         raise StorageError(
             f"{doing}: the answer of {settings.endpoint} cannot be understood: {error}",
@@ -116,9 +116,10 @@ def from_code(settings: S3Settings, doing: str, code: str, status: int, message:
     return StorageError(what)
 
 
-def _from_transport(settings: S3Settings, doing: str, error: HTTPError) -> DumperError:
+def from_transport(endpoint: str, doing: str, error: HTTPError | OSError) -> DumperError:
+    """The error for a request that `endpoint` did not answer, or answered again and again that it cannot now."""
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
-    what = f"{doing}: {settings.endpoint} cannot be reached: {reason}"
+    what = f"{doing}: {endpoint} cannot be reached: {reason}"
     if isinstance(reason, SSLError):
         cause = reason.args[0] if reason.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):

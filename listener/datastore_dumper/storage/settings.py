@@ -21,11 +21,6 @@ class DiskSettings:
 
     directory: Path
     """Must exist: a file system that is not mounted must not be mistaken for an empty storage."""
-    prefix: str = ""
-    """A folder inside it."""
-    directory_mode: int = 0o750
-    file_mode: int = 0o640
-    """Whatever the umask. The web server reads by the group; setgid on `directory` hands its group down."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from flask import Blueprint, current_app
 from ckanext.datastore_dumper.logic.schema import LIST_LIMIT_DEFAULT
 
 DEFAULT_SORT = "state"
+_ARGUMENTS = ("q", "state", "sort", "page")
+"""Of the page. A form has them, too, to come back to it."""
 _MAX_DIGITS = 100
 
 admin_blueprint = Blueprint("datastore_dumper_admin", __name__, url_prefix="/ckan-admin")
@@ -64,13 +66,12 @@ def request_dump() -> Any:
         tk.h.flash_error(" ".join(map(str, said)))
     else:
         tk.h.flash_success(tk._("The dump of {id} was asked for.").format(id=resource_id))
-    came_from = form.get("came_from", "")
-    own_page = tk.h.url_for("datastore_dumper_admin.index")
-    return tk.redirect_to(came_from if came_from.startswith((own_page, f"{own_page}?")) else own_page)
+    asked = {name: form[name] for name in _ARGUMENTS if form.get(name)}
+    return tk.redirect_to("datastore_dumper_admin.index", **asked)
 
 
 def _page(asked: dict[str, str], **found: Any) -> Any:
-    here = tk.request.full_path.rstrip("?")
+    here = {name: tk.request.args[name] for name in _ARGUMENTS if tk.request.args.get(name)}
     return tk.render("admin/datastore_dumps.html", {"error": None, **found, "asked": asked, "here": here})
 
 

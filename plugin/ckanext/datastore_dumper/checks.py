@@ -11,7 +11,6 @@ from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.lookup import published_file
 from ckanext.datastore_dumper.portal import Portal
 from datastore_dumper.errors import ConfigError, DumperError
-from datastore_dumper.storage.from_ckan import PREFIX
 
 # No resource id, and no name that CKAN's DataStore can have: asking for its export shows the right and does nothing.
 NO_TABLE = ""
@@ -21,7 +20,7 @@ def problems() -> list[str]:
     """One sentence for each thing that is amiss, the way out included. Empty: files are handed out."""
     portal: Portal = p.get_plugin("datastore_dumper").portal
     found: list[str] = []
-    for check in (_settings, _plugins, _daemon, _requests, _files):
+    for check in (_settings, _offered, _daemon, _requests, _files):
         try:
             found += check(portal)
         except ConfigError as error:
@@ -38,12 +37,9 @@ def _settings(portal: Portal) -> Iterable[str]:
     return ()
 
 
-def _plugins(portal: Portal) -> Iterator[str]:
-    if portal.row_filters:
-        yield (
-            f"no ready-made dumps are handed out while these plugins are loaded, which may show users different rows of a "
-            f"table: {', '.join(portal.row_filters)} (name those that do not in {PREFIX}.plugins_without_row_filters)"
-        )
+def _offered(portal: Portal) -> Iterator[str]:
+    if (reason := portal.not_offered) is not None:
+        yield f"no ready-made dumps are handed out: {reason}"
 
 
 def _daemon(portal: Portal) -> Iterator[str]:

@@ -90,7 +90,8 @@ def _one(found: dict[str, Any]) -> list[str]:
     if found["requested_at"]:
         lines.append(f"  asked for at {found['requested_at']} (UTC)")
     if found["progress"]:
-        lines.append(f"  {found['progress']['rows']} of about {found['progress']['expected_rows']} rows")
+        expected = found["progress"]["expected_rows"]
+        lines.append(f"  {found['progress']['rows']}{'' if expected is None else f' of about {expected}'} rows")
     if found["state"] == "unkept":
         lines.append(f"  no files are kept: {found.get('choice_detail') or found['choice']}")
     if found.get("last_error"):

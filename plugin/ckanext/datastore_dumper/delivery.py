@@ -73,7 +73,7 @@ def deliver(handout: Handout, portal: Portal) -> Any:
             link = urlsplit(_link(handout, portal))
             return _by_nginx(f"{link.path.lstrip('/')}?{link.query}", handout, portal, verdict)
         else:
-            response = redirect(_link(handout, portal), code=302, Response=_kind(handout))
+            response = redirect(_public(_link(handout, portal), portal), code=302, Response=_kind(handout))
             # Whoever has the link has the file, so nobody may keep it. Range and the like go with the client.
             return _for_whom(response, handout, portal, "private, no-store")
     _describe(response, handout, verdict)
@@ -94,15 +94,19 @@ def _kind(handout: Handout) -> type[Any]:
 
 
 def _link(handout: Handout, portal: Portal) -> str:
-    settings = portal.settings
     with portal.watch.asking():  # temporary credentials may have to be renewed
-        link = portal.storage.link(handout.file.storage_key, handout.headers, settings.link_expiry_seconds)
+        link = portal.storage.link(handout.file.storage_key, handout.headers, portal.settings.link_expiry_seconds)
     if link is None:
         raise StorageError("the storage makes no links")
-    if settings.link_base:
-        signed = urlsplit(link)
-        return f"{settings.link_base}{signed.path}?{signed.query}"
     return link
+
+
+def _public(link: str, portal: Portal) -> str:
+    """The link by way of the proxy that is in front of the bucket for users, if there is one."""
+    if not portal.settings.link_base:
+        return link
+    signed = urlsplit(link)
+    return f"{portal.settings.link_base}{signed.path}?{signed.query}"
 
 
 def _by_nginx(path: str, handout: Handout, portal: Portal, verdict: Verdict | None = None) -> Any:

@@ -17,10 +17,10 @@ TIMEOUT_MS = 5_000
 
 _SET_TIMEOUT = sa.text("SELECT set_config('statement_timeout', :milliseconds, true)")
 _LOOKUP = sa.text(
-    "SELECT storage_key, etag, bytes, content_type, compat, generated_at, fresh"
+    "SELECT storage_key, etag, bytes, content_type, compat, generated_at, fresh,"
+    " CASE WHEN NOT fresh THEN datastore_dumper.seconds_behind(:resource_id, :format) END AS seconds_behind"
     " FROM datastore_dumper.lookup(:resource_id, :format)"
 )
-_SECONDS_BEHIND = sa.text("SELECT datastore_dumper.seconds_behind(:resource_id, :format) AS seconds")
 _FAILURE = sa.text("SELECT datastore_dumper.failure(:resource_id, :format) AS error")
 
 # Postgres, appendix A: invalid_schema_name and undefined_function; insufficient_privilege.
@@ -42,6 +42,8 @@ class PublishedFile:
     generated_at: datetime
     fresh: bool
     """Whether the file shows the table as it is committed now."""
+    seconds_behind: float | None
+    """Since when it has not. None: it does, or nobody knows."""
 
 
 def published_file(resource_id: str, format: str) -> PublishedFile | None:
@@ -51,15 +53,6 @@ def published_file(resource_id: str, format: str) -> PublishedFile | None:
     """
     row = _ask(_LOOKUP, resource_id, format)
     return PublishedFile(**row) if row is not None else None
-
-
-def seconds_behind(resource_id: str, format: str) -> float | None:
-    """Since when the published file has not shown the table; None if nobody knows, or nothing is published.
-
-    Raises as `published_file` does.
-    """
-    row = _ask(_SECONDS_BEHIND, resource_id, format)
-    return row["seconds"] if row is not None else None
 
 
 def failure(resource_id: str, format: str) -> str | None:

@@ -15,7 +15,7 @@ def ready_files(resource_id: str, status: ResourceStatus, portal: Portal) -> dic
         settings = portal.settings
     except ConfigError:
         return {}  # logged when CKAN started
-    if portal.row_filters:
+    if portal.not_offered:
         return {}
     is_behind = any(not file.fresh for file in status.files if file.error is None)
     allowed = allowed_staleness(resource_id, portal) if is_behind else 0
@@ -28,7 +28,7 @@ def ready_files(resource_id: str, status: ResourceStatus, portal: Portal) -> dic
 
 def download_menu(resource_id: str, portal: Portal) -> list[Offer] | None:
     """The formats of a table that the user may read; None for CKAN's own menu. Raises as `overview.resource_status`."""
-    if portal.row_filters or resource_id in portal.public_tables:
+    if portal.not_offered or resource_id in portal.public_tables:
         return None
     try:
         extra_formats = portal.settings.extra_formats

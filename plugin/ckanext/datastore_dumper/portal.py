@@ -9,6 +9,8 @@ from typing import Any
 
 import ckan
 import ckan.plugins as p
+from ckanext.datastore.backend import DatastoreBackend
+from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend
 from ckanext.datastore.interfaces import IDatastore
 
 from ckanext.datastore_dumper.asking import Demand
@@ -93,6 +95,19 @@ class Portal:
         names = {plugin.name for plugin in p.PluginImplementations(IDatastore)}
         names |= {plugin.name for plugin in p.PluginImplementations(p.IActions) if _searches(plugin)}
         return tuple(sorted(names - {"datastore", *self._config[f"{PREFIX}.plugins_without_row_filters"]}))
+
+    @property
+    def not_offered(self) -> str | None:
+        """Why no file is an answer to anybody on this site, as a part of a sentence; None if files are handed out."""
+        if self.row_filters:
+            return (
+                f"these plugins may show users different rows of a table: {', '.join(self.row_filters)} "
+                f"(name those that do not in {PREFIX}.plugins_without_row_filters)"
+            )
+        # One that is derived from it may search otherwise.
+        if type(DatastoreBackend.get_active_backend()) is not DatastorePostgresqlBackend:
+            return "the DataStore is not CKAN's own in Postgres"
+        return None
 
     def warn_once(self, about: str, message: str, *args: object) -> None:
         """Log a warning the first time it is `about` this in this process."""

@@ -15,14 +15,13 @@ import ckan.plugins.toolkit as tk
 import ckanext.datastore.blueprint as core
 from ckan import model
 from ckanext.datastore.backend import DatastoreBackend
-from ckanext.datastore.backend.postgres import DatastorePostgresqlBackend
 from flask import Blueprint
 
 from ckanext.datastore_dumper.admin import admin_blueprint
 from ckanext.datastore_dumper.compat import objection
 from ckanext.datastore_dumper.delivery import Handout, deliver
 from ckanext.datastore_dumper.filename import readable_filename
-from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file, seconds_behind
+from ckanext.datastore_dumper.lookup import PublishedFile, failure, published_file
 from ckanext.datastore_dumper.overview import NO_FILES, choice
 from ckanext.datastore_dumper.portal import Portal
 from ckanext.datastore_dumper.request import DumpRequest, NotAnswerable, parse
@@ -39,7 +38,6 @@ from ckanext.datastore_dumper.unanswered import (
 )
 from datastore_dumper.errors import DumperError
 from datastore_dumper.storage.base import ObjectHeaders
-from datastore_dumper.storage.from_ckan import PREFIX
 
 __all__ = ["admin_blueprint", "blueprint"]
 
@@ -75,15 +73,17 @@ def _ready_file(name: str, request: DumpRequest | NotAnswerable, portal: Portal)
     if isinstance(request, NotAnswerable) and not request.extra:
         raise UnheededError(request.arguments)
     _require_offered(name, portal)
-    found = _file_of_table(name, request)
+    found, trouble = _file_of_table(name, request)
     resource_id = name if found is not None else _table_of(name)
     _require_allowed(resource_id if portal.names_file_by_real_id else name)
     if isinstance(request, NotAnswerable):
         raise UnheededError(request.arguments)
+    if trouble is not None:
+        raise trouble
     if tk.request.method == "GET":  # whoever only looks whether a link works asks for nothing
         portal.demand.note(resource_id, portal.explain)
     file = _equal_file(found or published_file(resource_id, request.format), resource_id, request, portal)
-    behind = None if file.fresh else _seconds_behind(resource_id, request, portal)
+    behind = None if file.fresh else _seconds_behind(file, resource_id, portal)
     headers = ObjectHeaders(file.content_type, _filename(name, resource_id, file, portal))
     # What nobody in particular may have, everybody may.
     for_everybody = portal.settings.public_cache_seconds > 0 and not tk.g.user
@@ -95,31 +95,21 @@ def _require_offered(name: str, portal: Portal) -> None:
     """Raises `NotOfferedError` where files are no answer to anybody."""
     if name in portal.public_tables:
         raise NotOfferedError("a public table")
-    if portal.row_filters:
-        portal.warn_once(
-            "row filters",
-            "no ready-made dumps are handed out: these plugins may show users different rows of a table: %s. "
-            "If they do not, name them in %s.plugins_without_row_filters",
-            ", ".join(portal.row_filters),
-            PREFIX,
-        )
-        raise NotOfferedError("a plugin may filter rows")
-    backend = DatastoreBackend.get_active_backend()
-    if type(backend) is not DatastorePostgresqlBackend:  # one that is derived from it may search otherwise
-        raise NotOfferedError("the DataStore is not CKAN's own in Postgres")
+    if (reason := portal.not_offered) is not None:
+        portal.warn_once("not offered", "no ready-made dumps are handed out: %s", reason)
+        raise NotOfferedError(reason)
 
 
-def _file_of_table(name: str, request: DumpRequest | NotAnswerable) -> PublishedFile | None:
+def _file_of_table(name: str, request: DumpRequest | NotAnswerable) -> tuple[PublishedFile | None, DumperError | None]:
     """The file of a table of this very name: then it is no alias, and CKAN's view of them need not be searched, which takes
-    Postgres nearly as long as finding the file. None: it may be an alias, or there is no file, or no answer."""
+    Postgres nearly as long as finding the file. Without it, the name may be an alias, or there is no file, or there was
+    trouble: that is for those whom CKAN allows the table."""
     if isinstance(request, NotAnswerable):
-        return None
+        return None, None
     try:
-        return published_file(name, request.format)
+        return published_file(name, request.format), None
     except DumperError as error:
-        # Raised when it is asked again, of whom CKAN allows the table.
-        log.debug("%r: %s", name, error.message)
-        return None
+        return None, error
 
 
 def _table_of(name: str) -> str:
@@ -163,17 +153,16 @@ def _why_not_ready(resource_id: str, format: str) -> LeftToCkanError:
     decided = choice(resource_id)
     if decided is not None and decided.choice not in (None, "not_asked"):
         if decided.choice in NO_FILES:
-            return NeverReadyError(decided.detail or "it gets no files")
+            return NeverReadyError("this site makes no files of it")  # why is not for visitors
         if format not in decided.formats:
             return NeverReadyError("this site makes no such files of it")
     return NotReadyError("no file is published")
 
 
-def _seconds_behind(resource_id: str, request: DumpRequest, portal: Portal) -> float:
+def _seconds_behind(file: PublishedFile, resource_id: str, portal: Portal) -> float:
     """How far behind its table a file is that may be so. Raises `NotReadyError` for one that may not."""
-    allowed = allowed_staleness(resource_id, portal)
-    behind = seconds_behind(resource_id, request.format) if allowed else None
-    if behind is None or behind > allowed:
+    behind = file.seconds_behind
+    if behind is None or behind > allowed_staleness(resource_id, portal):
         raise NotReadyError("the table has changed since")
     return behind
 
