@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.measurements import Goal, Outcome, seconds_of
 from bench.rig import Rig
 from datastore_dumper.choice import Selection
-from datastore_dumper.export import recipe_of
+from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.install import install
 from datastore_dumper.reconcile import reconcile
 from tests.support.converged import not_fresh
@@ -99,9 +99,10 @@ def wait_until_fresh(database: ScratchDatabase, count: int) -> None:
 def _reconcile(rig: Rig, database: ScratchDatabase, outcome: Outcome) -> None:
     rig.say("scale: reconciling")
     with handle(database, DUMPER_ROLE).connect("reconcile") as connection:
+        recipe = recipe_of(reader_settings(connection, READ_ROLE))
 
         def once() -> None:
-            reconcile(connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe=recipe_of(()), retain_seconds=0)
+            reconcile(connection, Selection(("csv",)), compats={"csv": "2.12"}, recipe=recipe, retain_seconds=0)
 
         seconds = [seconds_of(once) for _ in range(rig.runs)]
     series = outcome.add("reconcile", "s", seconds)

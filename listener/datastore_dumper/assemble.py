@@ -164,7 +164,7 @@ class _Group:
         except DumperError as error:
             log.warning("manifest_unusable", resource_id=self._assembly.lease.resource_id, error=error.message)
             return FULL
-        if manifest.recipe != self._assembly.recipe:
+        if (manifest.recipe, manifest.encoder) != (self._assembly.recipe, self._format.encoder):
             return FULL
         return make_plan(manifest, {bucket for _, bucket in state.changes}, self._assembly.segment_bytes)
 
@@ -262,7 +262,9 @@ class _Group:
         return replace(file, key=key, etag=written.etag)
 
     def _described(self, file_format: FileFormat, head: bytes, entries: Sequence[Segment | SegmentFile]) -> NewFile:
-        manifest = make_manifest(head, entries, self._format.joiner, self._tail, self._assembly.recipe)
+        manifest = make_manifest(
+            head, entries, self._format.joiner, self._tail, self._assembly.recipe, self._format.encoder
+        )
         return NewFile(
             format=file_format.name,
             key="",

@@ -77,7 +77,7 @@ class Daemon:
         self._standby = standby_of(config)
         self._storage = MeteredStorage(storage)
         self._settings = work_settings(config)
-        self._ownership = Ownership(self._storage, self._settings.retain_seconds)
+        self._ownership = Ownership(self._storage, lambda: self._settings.retain_seconds)
         self._debounce = debounce_of(config)
         self._pace = Pace(config.export.first_dumps_per_minute)
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)

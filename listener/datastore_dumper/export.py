@@ -114,11 +114,10 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
         _end(connection, "COMMIT")
 
 
-def reader_settings(connection: Connection, role: str | None) -> tuple[tuple[str, str], ...]:
-    """Names and values of what CKAN's read role has set that changes the text of values. None: nobody knows the role."""
-    if role is None:
-        return ()
-    return tuple(connection.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
+def reader_settings(primary: Connection, role: str | None) -> tuple[tuple[str, str], ...]:
+    """Names and values of all settings that change the text of values, as CKAN's read role has them. None: nobody knows the
+    role, so what is set for it is not in them."""
+    return tuple(primary.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
 
 
 def recipe_of(settings: tuple[tuple[str, str], ...]) -> str:

@@ -43,6 +43,8 @@ class Manifest:
     tail_sha256: str
     recipe: str = ""
     """What the bytes depend on beside table, format and compat: settings of CKAN's read role."""
+    encoder: str = ""
+    """`Format.encoder` of who made it."""
 
     @property
     def rows(self) -> int:
@@ -64,7 +66,12 @@ class Manifest:
 
 
 def make_manifest(
-    head: bytes, segments: Sequence[SegmentFile | Segment], joiner: bytes, tail: bytes, recipe: str = ""
+    head: bytes,
+    segments: Sequence[SegmentFile | Segment],
+    joiner: bytes,
+    tail: bytes,
+    recipe: str = "",
+    encoder: str = "",
 ) -> Manifest:
     """The manifest of the file `head + joiner.join(segments that have rows) + tail`."""
     offset = len(head)
@@ -74,7 +81,7 @@ def make_manifest(
             offset += len(joiner)
         placed.append(Segment(segment.first, segment.last, segment.rows, offset, segment.length, segment.sha256))
         offset += segment.length
-    return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail), recipe)
+    return Manifest(len(head), sha256_of(head), tuple(placed), len(joiner), len(tail), sha256_of(tail), recipe, encoder)
 
 
 def manifest_from_json(data: Mapping[str, Any], length: int) -> Manifest:
@@ -90,6 +97,7 @@ def manifest_from_json(data: Mapping[str, Any], length: int) -> Manifest:
             tail_length=int(data["tail_length"]),
             tail_sha256=str(data["tail_sha256"]),
             recipe=str(data["recipe"]),
+            encoder=str(data.get("encoder", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DumperError(f"Damaged manifest: {error!r}") from error

@@ -8,6 +8,7 @@ minutes the mark gets the next of the row's, and of two databases that do that, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from uuid import UUID
@@ -79,7 +80,8 @@ def judge(record: Record, here: Place, mark: Mark | None) -> Verdict:
 class Ownership:
     """The storage of this process, and the id under which it may publish there. Used by one thread, read by others."""
 
-    def __init__(self, storage: Storage, retain_seconds: float) -> None:
+    def __init__(self, storage: Storage, retain_seconds: Callable[[], float]) -> None:
+        """`retain_seconds`: how long superseded objects are kept now."""
         self._storage = storage
         self._retain_seconds = retain_seconds
         self._id: UUID | None = None
@@ -115,7 +117,7 @@ class Ownership:
                 self._id = record.id
                 return
             if found is Verdict.ANOTHER_STORAGE:
-                if begin_anew(connection, record.id, self._retain_seconds):
+                if begin_anew(connection, record.id, self._retain_seconds()):
                     log.warning("storage_is_new", note="it has no mark, so all files are made again")
             else:
                 self._mark(connection, record.id, record.seal, replace=False)
@@ -123,7 +125,7 @@ class Ownership:
 
     def adopt(self, connection: Connection) -> None:
         """Take the storage from whichever database it was, and make all files again."""
-        begin_anew(connection, _record(connection).id, self._retain_seconds)
+        begin_anew(connection, _record(connection).id, self._retain_seconds())
         record = _record(connection)
         self._mark(connection, record.id, record.seal, replace=True)
         self.settle(connection)

@@ -49,7 +49,7 @@ def spool_directory(parent: Path | None) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(
             f"export.spool_directory: cannot make a directory in {root}: {error.strerror}",
-            hint="Name a directory that this user may write to and that has room for one segment per worker.",
+            hint="Name a directory that this user may write to; `datastore-dumper check` says how much room it should have.",
         ) from error
     try:
         yield directory

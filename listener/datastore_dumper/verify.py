@@ -171,6 +171,9 @@ class Verifier:
             return verdict("changed", f"it is made for CKAN {published.compat}, not {compat}")
         if manifest.recipe != recipe_of(reader_settings(self._connection("control"), self.settings.ckan_read_role)):
             return verdict("changed", "CKAN's read role has other settings since, which change the text of values")
+        if manifest.encoder != (encoder := made.format.encoder):
+            by = manifest.encoder or "another release"
+            return verdict("changed", f"{by} made it, and {encoder} may make other bytes of the same rows")
         if state.changes or (published.relid, published.filenode, published.signature) != (
             state.relid,
             state.filenode,

@@ -40,15 +40,18 @@ SET LOCAL transaction_timeout = 0;
 
 -- name: reader_settings
 -- What CKAN's read role would have set at login among the settings that change the text of values; the most specific
--- wins (PostgreSQL: ALTER ROLE, "Role-specific variable settings").
-SELECT DISTINCT ON (lower(split_part(setting, '=', 1)))
-    lower(split_part(setting, '=', 1)) AS name,
-    substr(setting, strpos(setting, '=') + 1) AS value
-FROM pg_catalog.pg_db_role_setting AS s
-CROSS JOIN LATERAL unnest(s.setconfig) AS setting
-WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
-    AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %(role)s))
-    AND lower(split_part(setting, '=', 1)) IN (
-        'timezone', 'datestyle', 'intervalstyle', 'extra_float_digits', 'bytea_output', 'lc_monetary'
-    )
-ORDER BY lower(split_part(setting, '=', 1)), (s.setrole <> 0) DESC, (s.setdatabase <> 0) DESC;
+-- wins (PostgreSQL: ALTER ROLE, "Role-specific variable settings"). What nothing is said of is as here, on the primary: a standby
+-- may be configured otherwise.
+SELECT wanted.name, coalesce(given.value, pg_catalog.current_setting(wanted.name))
+FROM unnest('{bytea_output,datestyle,extra_float_digits,intervalstyle,lc_monetary,timezone}'::text[]) AS wanted (name)
+LEFT JOIN (
+    SELECT DISTINCT ON (lower(split_part(setting, '=', 1)))
+        lower(split_part(setting, '=', 1)) AS name,
+        substr(setting, strpos(setting, '=') + 1) AS value
+    FROM pg_catalog.pg_db_role_setting AS s
+    CROSS JOIN LATERAL unnest(s.setconfig) AS setting
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+        AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %(role)s))
+    ORDER BY lower(split_part(setting, '=', 1)), (s.setrole <> 0) DESC, (s.setdatabase <> 0) DESC
+) AS given USING (name)
+ORDER BY wanted.name;

@@ -308,7 +308,7 @@ def test_disks_that_are_nearly_full(installed: Dumper, results: Results, monkeyp
     assert {found[name].status for name in ("storage.room", "spool.directory")} == {"warning"}
     assert f"{installed.directory / 'files'} has 32.0 MiB of 10.0 GiB free" in found["storage.room"].found
     assert f"{installed.directory} has 32.0 MiB free" in found["spool.directory"].found
-    assert "a place with 64.0 MiB or more" in found["spool.directory"].mend
+    assert "a place with 96.0 MiB or more" in found["spool.directory"].mend
 
 
 def test_a_spool_that_cannot_be_made(installed: Dumper, results: Results, tmp_path: Path) -> None:

@@ -74,6 +74,26 @@ def test_what_was_made_under_other_settings_is_not_wrong(filled: Dumper) -> None
     assert {file["finding"] for file in verify(filled).values()} == {"same"}
 
 
+@pytest.mark.parametrize("filled", [OTHER_FORMATS], indirect=True)
+def test_what_another_release_of_a_library_made_is_not_wrong(filled: Dumper, writer: psycopg.Connection) -> None:
+    """But nothing of it is reused, so that one file is of one release."""
+    with filled.database.connect() as admin:
+        admin.execute(
+            "UPDATE datastore_dumper.dump_status SET manifest = jsonb_set(manifest, '{encoder}', '\"older 1.0\"') "
+            "WHERE manifest ->> 'encoder' <> ''"
+        )
+    found = {name: file["finding"] for (_, name), file in verify(filled, "t").items()}
+    assert found == {"csv.gz": "changed", "parquet": "changed", "xml": "same"}
+    writer.execute("UPDATE t SET a = 'x' WHERE _id = 1")
+    assert filled.once() == 0
+    assert {file["finding"] for file in verify(filled, "t").values()} == {"same"}
+    with filled.database.connect() as admin:
+        encoders = admin.execute(
+            "SELECT manifest ->> 'encoder' FROM datastore_dumper.dump_status WHERE resource_id = 't'"
+        )
+        assert "older 1.0" not in {encoder for (encoder,) in encoders}
+
+
 def test_the_first_difference_is_told_and_repaired(filled: Dumper) -> None:
     path = path_of(filled, "csv")
     expected = path.read_bytes()

@@ -134,7 +134,7 @@ def change(dumper: Dumper) -> None:
 def settle(dumper: Dumper, config: Config | None = None) -> None:
     config = config or dumper.config()
     with database_of(config).connect("test") as connection:
-        Ownership(open_storage(storage_settings(config)), 100).settle(connection)
+        Ownership(open_storage(storage_settings(config)), lambda: 100).settle(connection)
 
 
 def make_all_garbage_due(dumper: Dumper) -> int:

@@ -21,7 +21,7 @@ from datastore_dumper.choice import Selection
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.due import IMMEDIATELY, agenda
 from datastore_dumper.errors import DumperError
-from datastore_dumper.export import recipe_of
+from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage
 from datastore_dumper.lease import Leases
@@ -163,7 +163,7 @@ class SteppedDaemon:
             retain_seconds=0,
         )
         self._connection = database.connect("step")
-        ownership = Ownership(self._mortal, settings.retain_seconds)
+        ownership = Ownership(self._mortal, lambda: settings.retain_seconds)
         ownership.settle(self._connection)
         self._worker = Worker(
             database, None, self._mortal, self.leases, ownership, settings, processes, spool, threading.Event()
@@ -191,7 +191,7 @@ class SteppedDaemon:
                 self._connection,
                 self._worker.settings.selection,
                 compats=self.compats,
-                recipe=recipe_of(()),
+                recipe=recipe_of(reader_settings(self._connection, None)),
                 retain_seconds=0,
             ),
             halt_at,

@@ -32,7 +32,7 @@ from datastore_dumper.words import counted, shown_bytes
 # A signature holds for 15 minutes (S3: RequestTimeTooSkewed); well before that somebody should know.
 _SKEW_SECONDS = 60.0
 _LINK_SECONDS = 60
-_SEGMENTS_OF_ROOM = 4  # for each worker: as many as may wait at once, and then some
+_WINDOWS = 2  # of a table: the segments that wait for the storage, and those being read meanwhile
 _LEAST_FREE_SHARE = 0.05
 
 
@@ -46,7 +46,7 @@ def spool(subject: Subject) -> Iterator[Result]:
     except DumperError as error:
         yield of_error("spool.directory", error)
         return
-    wanted = export.segment_bytes * export.workers * _SEGMENTS_OF_ROOM
+    wanted = export.segment_bytes * _WINDOWS * (export.workers + 1) * export.concurrency
     found = f"{root} has {shown_bytes(free)} free"
     if free < wanted:
         mend = f"Set export.spool_directory to a place with {shown_bytes(wanted)} or more, or make room."

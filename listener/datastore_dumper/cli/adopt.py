@@ -38,7 +38,7 @@ def adopt(config_path: Path | None, yes: bool) -> None:
         if not yes:
             click.confirm(question, abort=True)
         retain_seconds = config.storage.link_expiry_seconds + config.storage.grace_seconds
-        Ownership(storage, retain_seconds).adopt(connection)
+        Ownership(storage, lambda: retain_seconds).adopt(connection)
     click.echo("Adopted. The daemon makes all files again.")
 
 

@@ -191,7 +191,8 @@ class ExportConfig(Section):
     )
     spool_directory: AbsolutePath | None = Field(
         default=None,
-        description="Where exported segments wait for the storage. Not set: the system's temporary directory.",
+        description="Where exported segments wait for the storage; a Parquet file lies there as a whole. Not set: the system's "
+        "temporary directory.",
         examples=["/var/cache/datastore-dumper"],
     )
     retry_initial_seconds: float = Field(

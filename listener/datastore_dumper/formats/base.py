@@ -86,6 +86,11 @@ class Format(ABC):
     """The file is more than head, segments and tail put together: it is made in one piece, `rows` yields all of it."""
 
     @property
+    def encoder(self) -> str:
+        """Name and release of the library without which equal rows make other bytes; empty: there is none."""
+        return ""
+
+    @property
     def verbatim(self) -> bool:
         """Postgres writes the rows as they stand in the file: `rows` is the default and need not be asked."""
         return type(self).rows is Format.rows

@@ -34,6 +34,12 @@ class ParquetFormat(Format):
                 hint="pip install 'ckanext-datastore-dumper[listener,parquet]', or take 'parquet' out of export.formats.",
             ) from error
 
+    @property
+    def encoder(self) -> str:
+        import pyarrow as pa
+
+        return f"pyarrow {pa.__version__}"
+
     def copy_query(self, table: Table, compat: Compat, where: sql.Composable) -> sql.Composed:
         from datastore_dumper.formats.parquet.columns import parquet_columns
 
