@@ -136,12 +136,18 @@ def test_concurrent_writers_never_wait_for_each_other(writer, database: ScratchD
 
 def test_a_burst_rings_a_few_times_only(writer, database: ScratchDatabase) -> None:
     rings = 0
-    with database.connect() as listener:
+    # Of sessions that have not rung yet. Each remembers for a while that somebody did.
+    with (
+        database.connect() as listener,
+        database.connect("ckan_write") as one,
+        database.connect("ckan_write") as other,
+    ):
         listener.execute("LISTEN datastore_dumper")
         listener.execute("UPDATE datastore_dumper.doorbell SET rang_at = '-infinity'")
         started = listener.execute("SELECT clock_timestamp()").fetchone()
         for _ in range(200):
-            writer.execute("INSERT INTO t (a) VALUES ('x')")
+            one.execute("INSERT INTO t (a) VALUES ('x')")
+            other.execute("UPDATE t SET a = 'y' WHERE _id = 1")
         ended = listener.execute("SELECT clock_timestamp()").fetchone()
         assert started is not None
         assert ended is not None
@@ -149,6 +155,43 @@ def test_a_burst_rings_a_few_times_only(writer, database: ScratchDatabase) -> No
             assert notification.payload == ""
             rings += 1
         assert 1 <= rings <= (ended[0] - started[0]).total_seconds() / 0.25 + 1
+
+
+def test_a_session_that_was_silent_rings_again(writer, database: ScratchDatabase) -> None:
+    with database.connect() as listener:
+        listener.execute("LISTEN datastore_dumper")
+        for _ in range(3):
+            heard = []
+            while not heard:  # within the time that it remembers, it is silent
+                writer.execute("INSERT INTO t (a) VALUES ('x')")
+                heard = list(listener.notifies(timeout=0.1, stop_after=1))
+
+
+@pytest.mark.parametrize("value", ["", "infinity", "nonsense", "9999-01-01 00:00:00+00", "\u00e9"])
+def test_what_a_session_says_of_the_bell_fails_no_write(writer, database: ScratchDatabase, value: str) -> None:
+    """It may keep it silent for itself: the daemon looks all the same."""
+    writer.execute("SELECT set_config('datastore_dumper.quiet_until', %s, false)", [value])
+    writer.execute("INSERT INTO t (a) VALUES ('x')")
+    writer.execute("UPDATE t SET a = 'y'")
+    writer.execute("TRUNCATE t")
+    assert buckets(database) == [WHOLE, 0, 0]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 15, 16, 17, 18])
+def test_few_rows_and_many(writer, database: ScratchDatabase, rows: int) -> None:
+    """Few are looked at one by one, for UPDATE both sides of each. The last row is in a bucket of its own."""
+    writer.execute("INSERT INTO t (_id, a) SELECT i, 'x' FROM generate_series(1, %s) AS i", [rows - 1])
+    writer.execute("INSERT INTO t (_id, a) VALUES (50000, 'x')")
+    alone = [0, 6] if rows > 1 else [6]
+    for statement in (
+        "UPDATE t SET a = 'y'",
+        "CREATE TABLE kept AS SELECT * FROM t; DELETE FROM t",
+        "INSERT INTO t SELECT * FROM kept",
+    ):
+        forget(database)
+        with writer.transaction():
+            writer.execute(statement)
+        assert [bucket for bucket in buckets(database) if bucket != WHOLE] == alone, statement
 
 
 def test_notify_can_be_switched_off_for_two_phase_commit(writer, database: ScratchDatabase) -> None:
