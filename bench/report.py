@@ -34,16 +34,28 @@ def show(console: Console, name: str, outcome: Outcome) -> None:
 
 
 def write(path: Path, outcomes: Mapping[str, Outcome], settings: Mapping[str, Any]) -> None:
-    """Write one run to a JSON file."""
+    """Write one run to a JSON file. Benchmarks that it has of an earlier run and that were not run now stay, if that was on the
+    same machine with the same settings: each is complete in itself, and says when it was made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    run = {
-        "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "version": __version__,
-        "machine": machine(),
-        "settings": dict(settings),
-        "benchmarks": {name: outcome.to_json() for name, outcome in outcomes.items()},
-    }
-    path.write_text(json.dumps(rounded(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    run = rounded(
+        {
+            "made_at": now,
+            "version": __version__,
+            "machine": machine(),
+            "settings": dict(settings),
+            "benchmarks": {name: {"made_at": now, **outcome.to_json()} for name, outcome in outcomes.items()},
+        }
+    )
+    run["benchmarks"] = {**_kept(path, run), **run["benchmarks"]}
+    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _kept(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if any(former.get(key) != run[key] for key in ("version", "machine", "settings")):
+        return {}
+    return {name: {"made_at": former["made_at"], **outcome} for name, outcome in former["benchmarks"].items()}
 
 
 def _numbers(series: Series) -> tuple[str, ...]:

@@ -155,7 +155,8 @@ def _lost(outcome: Json) -> Iterator[str]:
 def _goals(benchmarks: Json) -> Iterator[str]:
     """What `make bench` wants of this product alone."""
     settings = benchmarks["settings"]
-    yield f"\n{benchmarks['made_at'][:10]}, {settings['rows']:,} rows, PostgreSQL {settings['postgres']}.\n"
+    days = sorted({benchmark["made_at"][:10] for benchmark in benchmarks["benchmarks"].values()})
+    yield f"\n{' and '.join(days)}, {settings['rows']:,} rows, PostgreSQL {settings['postgres']}.\n"
     yield from _head(["", "goal", "measured", ""])
     for name, benchmark in benchmarks["benchmarks"].items():
         for goal in benchmark["goals"]:

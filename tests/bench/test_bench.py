@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import BENCHMARKS, main
-from bench.measurements import Goal, Series
+from bench.measurements import Goal, Outcome, Series
+from bench.report import write
 
 SMALL = ["--rows", "1000", "--runs", "1", "--times", "2", "--tables", "20"]
 
@@ -67,6 +68,26 @@ def test_a_benchmark_is_chosen_by_its_name(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["writers", *SMALL, "--output", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
     assert list(json.loads(path.read_text())["benchmarks"]) == ["writers"]
+
+
+def outcome_of(seconds: float) -> Outcome:
+    outcome = Outcome()
+    outcome.add("something", "s", [seconds])
+    return outcome
+
+
+def test_what_was_not_run_again_stays_if_all_else_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "latest.json"
+    write(path, {"full": outcome_of(1), "gzip": outcome_of(2)}, {"rows": 1000})
+    first = json.loads(path.read_text())["benchmarks"]
+    write(path, {"gzip": outcome_of(3)}, {"rows": 1000})
+    second = json.loads(path.read_text())["benchmarks"]
+    assert list(second) == ["full", "gzip"]
+    assert second["full"] == first["full"]
+    assert [second[name]["series"][0]["median"] for name in second] == [1, 3]
+    assert all(benchmark["made_at"] for benchmark in second.values())
+    write(path, {"gzip": outcome_of(4)}, {"rows": 2000})
+    assert list(json.loads(path.read_text())["benchmarks"]) == ["gzip"]
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
