@@ -146,10 +146,18 @@ class S3Client:
         with self._errors(f"beginning the upload of {key!r}"):
             return self._minio._create_multipart_upload(self.settings.bucket, self._name(key), _metadata(headers))
 
-    def upload_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
+    def upload_part(self, key: str, upload_id: str, number: int, data: bytes | bytearray) -> str:
         """Returns the part's etag."""
         with self._errors(f"uploading part {number} of {key!r}"):
-            etag = self._minio._upload_part(self.settings.bucket, self._name(key), data, None, upload_id, number)
+            # Hashed and sent as it is; bytes would be a copy.
+            etag = self._minio._upload_part(
+                self.settings.bucket,
+                self._name(key),
+                data,  # type: ignore[arg-type]
+                None,
+                upload_id,
+                number,
+            )
         if not etag:
             raise StorageError(f"part {number} of {key!r} was answered without an etag")
         return etag

@@ -70,7 +70,7 @@ class _Writer:
 
     def _put(self, part: UploadPart) -> WrittenObject:
         failpoint("before_part")
-        data = self._assemble(part)
+        data = bytes(self._joined(list(part.pieces)))
         failpoint("after_part")
         self._uploaded = part.length
         try:
@@ -124,35 +124,51 @@ class _Writer:
         try:
             for part in planned:
                 collect(parallel - 1)
-                running[threads.submit(self._send, upload_id, part)] = part.number
                 if isinstance(part, CopyPart):
                     self._reused += part.length
                 else:
                     self._uploaded += part.length
+                number, box = part.number, [part]
+                del (
+                    part
+                )  # the thread takes it out of the box, so that its bytes are there no longer than they are needed
+                running[threads.submit(self._send, upload_id, box)] = number
             collect(0)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
         return etags
 
-    def _send(self, upload_id: str, part: UploadPart | CopyPart) -> str:
-        """In a thread: send one part, return its etag."""
+    def _send(self, upload_id: str, box: list[UploadPart | CopyPart]) -> str:
+        """In a thread: send the part in the box, return its etag."""
+        part = box.pop()
+        number = part.number
         try:
             failpoint("before_part")
             if isinstance(part, CopyPart):
-                etag = _retried(partial(self._client.copy_part, self._key, upload_id, part.number, part.source))
+                etag = _retried(partial(self._client.copy_part, self._key, upload_id, number, part.source))
             else:
-                etag = self._client.upload_part(self._key, upload_id, part.number, self._assemble(part))
+                pieces = list(part.pieces)
+                del part
+                data = self._joined(pieces)
+                etag = self._client.upload_part(self._key, upload_id, number, data)
             failpoint("after_part")
         except BaseException as error:
             self._failure = self._failure or error
             raise
         return etag
 
-    def _assemble(self, part: UploadPart) -> bytes:
-        return b"".join(
-            _retried(partial(self._client.get_bytes, piece)) if isinstance(piece, ReusePart) else piece.data
-            for piece in part.pieces
-        )
+    def _joined(self, pieces: list[Piece]) -> bytearray:
+        """The bytes of the pieces, of which each is let go of as soon as it is copied."""
+        data = bytearray(sum(piece.length for piece in pieces))
+        at = 0
+        pieces.reverse()
+        while pieces:
+            piece = pieces.pop()
+            length = piece.length
+            content = _retried(partial(self._client.get_bytes, piece)) if isinstance(piece, ReusePart) else piece.data
+            data[at : at + length] = content
+            at += length
+        return data
 
     def _complete(self, upload_id: str, etags: dict[int, str]) -> str:
         """The object's etag. An answer that got lost is not a failure: the repeated request finds no upload, or fails
