@@ -53,7 +53,7 @@ class S3Settings:
     read_timeout_seconds: float = 60
     retries: int = 3
     """How often a request that failed is made again."""
-    part_bytes: int = 16 * MIB
+    part_bytes: int = 8 * MIB
     """Size of an uploaded part; grows where 10,000 of them would not do."""
     parallel_parts: int = 3
     """Parts on their way at once. Memory: about (parallel_parts + 3) * part_bytes."""
