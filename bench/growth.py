@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.measurements import Goal, Outcome
 from bench.rig import Rig
-from bench.usage import watched
+from bench.usage import Usage, watched
 from datastore_dumper.config.model import ExportConfig
 
 _SCALES = (0.25, 1, 4)
@@ -25,16 +25,20 @@ def run(rig: Rig) -> Outcome:
                 update = f"UPDATE {{t}} SET remark = 'grown {{run}}' WHERE _id = {max(rows // 2, 1)}"
                 single = [daemon.after(update.replace("{run}", str(run))).seconds for run in range(rig.runs)]
             outcome.add(f"{rows:,} rows: 1 row changed", "s", single, against=full)
-            outcome.add(
-                f"{rows:,} rows: peak memory",
-                "MB",
-                [usage.resident_bytes / 1e6],
-                note=f"{usage.processes} processes; shared pages counted once: {usage.proportional_bytes / 1e6:,.0f} MB",
-            )
+            _add_memory(outcome, f"{rows:,} rows: peak memory", usage)
             outcome.add(f"{rows:,} rows: peak temporary space", "MB", [usage.spool_bytes / 1e6])
         memory, spool = max(memory, usage.resident_bytes), max(spool, usage.spool_bytes)
+        with rig.daemon(database, "s3") as daemon, watched(daemon.pid, daemon.spool) as usage:
+            daemon.full()
+        _add_memory(outcome, f"{rows:,} rows: peak memory, s3", usage)
+        memory = max(memory, usage.resident_bytes)
         if rows != rig.rows:
             rig.drop(rows)
     outcome.goals.append(Goal("memory of the daemon and its workers, MB", memory / 1e6, _MEMORY_BYTES / 1e6))
     outcome.goals.append(Goal("temporary space, MB", spool / 1e6, export.workers * window_bytes / 1e6))
     return outcome
+
+
+def _add_memory(outcome: Outcome, name: str, usage: Usage) -> None:
+    shared_once = f"shared pages counted once: {usage.proportional_bytes / 1e6:,.0f} MB"
+    outcome.add(name, "MB", [usage.resident_bytes / 1e6], note=f"{usage.processes} processes; {shared_once}")
