@@ -105,10 +105,10 @@ def keep_connected(
                 log.warning("connection_lost", purpose=purpose, error=explained.message)
                 with suppress(psycopg.Error):
                     connection.close()
-                lasted = time.monotonic() - began
-                pause_seconds = min(2 * pause_seconds, _RECONNECT_MAX_SECONDS)
-                if lasted > _RECONNECT_MAX_SECONDS:
+                if time.monotonic() - began > _RECONNECT_MAX_SECONDS:  # it had worked
                     pause_seconds = _RECONNECT_FIRST_SECONDS
+                else:
+                    pause_seconds = min(2 * pause_seconds, _RECONNECT_MAX_SECONDS)
                 turned()
                 stop.wait(pause_seconds)
 

@@ -128,10 +128,9 @@ class _Writer:
                     self._reused += part.length
                 else:
                     self._uploaded += part.length
+                # The thread takes it out of the box, so that its bytes are there no longer than they are needed.
                 number, box = part.number, [part]
-                del (
-                    part
-                )  # the thread takes it out of the box, so that its bytes are there no longer than they are needed
+                del part
                 running[threads.submit(self._send, upload_id, box)] = number
             collect(0)
         finally:
