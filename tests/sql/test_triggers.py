@@ -11,6 +11,7 @@ from datastore_dumper.install import install
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
+from tests.support.waiting import eventually
 
 WHOLE = -1
 SCATTERED = [number >> 13 for number in range(0, 2_000_000_001, 400_000_000)]
@@ -160,11 +161,13 @@ def test_a_burst_rings_a_few_times_only(writer, database: ScratchDatabase) -> No
 def test_a_session_that_was_silent_rings_again(writer, database: ScratchDatabase) -> None:
     with database.connect() as listener:
         listener.execute("LISTEN datastore_dumper")
+
+        def heard() -> bool:  # within the time that it remembers, it is silent
+            writer.execute("INSERT INTO t (a) VALUES ('x')")
+            return bool(list(listener.notifies(timeout=0.1, stop_after=1)))
+
         for _ in range(3):
-            heard = []
-            while not heard:  # within the time that it remembers, it is silent
-                writer.execute("INSERT INTO t (a) VALUES ('x')")
-                heard = list(listener.notifies(timeout=0.1, stop_after=1))
+            assert eventually(heard, timeout=20)
 
 
 @pytest.mark.parametrize("value", ["", "infinity", "nonsense", "9999-01-01 00:00:00+00", "\u00e9"])
