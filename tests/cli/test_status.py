@@ -212,11 +212,11 @@ def test_reasons_do_not_move_the_cursor() -> None:
 
 def test_names_are_no_markup() -> None:
     """Square brackets with a slash would be the end of a style that never began."""
-    progress = bars("rows")
-    progress.add_task("a[/b]")
-    column = progress.columns[0]
-    assert isinstance(column, TextColumn)
-    assert column.render(progress.tasks[0]).plain == "a[/b]"
+    with bars("rows") as progress:
+        progress.add_task("a[/b]")
+        column = progress.columns[0]
+        assert isinstance(column, TextColumn)
+        assert column.render(progress.tasks[0]).plain == "a[/b]"
 
 
 def test_no_secret_is_in_json() -> None:

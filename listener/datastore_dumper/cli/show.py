@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from datastore_dumper.logs import mask_text
+from datastore_dumper.terminal import drawn
 from datastore_dumper.words import printable, shown_bytes
 
 
@@ -54,10 +57,11 @@ class _Amount(ProgressColumn):
         return shown_bytes(amount) if self._unit == "bytes" else f"{amount:,.0f}"
 
 
-def bars(unit: str) -> Progress:
+@contextmanager
+def bars(unit: str) -> Iterator[Progress]:
     """Bars with rate and time left, on a terminal; elsewhere nothing. They vanish at the end. `unit`: rows, bytes, tables."""
     console = Console(stderr=True)
-    return Progress(
+    progress = Progress(
         TextColumn("{task.description}", markup=False),  # a table's name may have brackets in it
         BarColumn(20),
         _Amount(unit),
@@ -67,3 +71,5 @@ def bars(unit: str) -> Progress:
         redirect_stdout=sys.stdout.isatty(),
         disable=not console.is_terminal,
     )
+    with drawn(progress):
+        yield progress

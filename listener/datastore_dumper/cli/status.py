@@ -24,6 +24,7 @@ from datastore_dumper.errors import UnavailableError
 from datastore_dumper.install import require_installed
 from datastore_dumper.logs import configure_logging, mask_text
 from datastore_dumper.status import STATES, Overview, TableStatus, overview
+from datastore_dumper.terminal import drawn
 from datastore_dumper.wiring import debounce_of
 
 _MOST_LINES = 50  # without --all
@@ -113,7 +114,7 @@ def _watch(console: Console, view: _View, interval: float, *, in_detail: bool, a
         while True:
             click.echo(_json(view.look(), indent=None))
             view.rest(interval)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with drawn(Live(console=console, screen=True, auto_refresh=False)) as live:
         while True:
             try:
                 found = view.look()

@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from datastore_dumper.terminal import drawn
+
 _TEXT_WIDTH = 56  # with mark, bar and time within a terminal of 80
 _BAR_WIDTHS = 8, 20
 _LINE_SECONDS = 5.0  # off a terminal: how often a long step says that it is alive
@@ -78,7 +80,7 @@ class Show:
             yield _lines(self._console, text, total)
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(self._bar_width), _Share())
-        with Progress(*columns, console=self._live, transient=True) as progress:
+        with drawn(Progress(*columns, console=self._live, transient=True)) as progress:
             task = progress.add_task(text, total=total)
             yield Bar(
                 lambda completed: progress.update(task, completed=completed),
