@@ -94,6 +94,15 @@ class _File:
         self.verdict = Verdict(self.resource_id, self.published.format, finding, length, detail, difference)
 
 
+@dataclass(frozen=True)
+class _Now:
+    """A table in the snapshot, and what its values are written under."""
+
+    state: TableState
+    settings: tuple[tuple[str, str], ...]
+    """Of CKAN's read role, as `reader_settings` finds them."""
+
+
 @dataclass
 class Verifier:
     """Compares one table after the other, over three connections of its own."""
@@ -122,16 +131,17 @@ class Verifier:
         """One verdict for each file of the table. `tell` gets the bytes of the files that have been compared so far."""
         try:
             with hold_snapshot(self._connection("holder"), table.relid) as state:
-                return list(self._verify(state, tell))
+                settings = reader_settings(self._connection("control"), self.settings.ckan_read_role)
+                return list(self._verify(_Now(state, settings), tell))
         except TableChangedError as error:
             return [Verdict(table.resource_id, "", "changed", table.bytes, error.message)]
 
-    def _verify(self, state: TableState, tell: Callable[[int], None]) -> Iterator[Verdict]:
+    def _verify(self, now: _Now, tell: Callable[[int], None]) -> Iterator[Verdict]:
         """What is published is read in the snapshot, too, so the two belong together."""
         done = 0
         comparable: list[_File] = []
-        for published in published_files(self._connection("holder"), state.table.resource_id).values():
-            found = self._prepare(state, published)
+        for published in published_files(self._connection("holder"), now.state.table.resource_id).values():
+            found = self._prepare(now, published)
             if isinstance(found, Verdict):
                 done += published.length
                 tell(done)
@@ -142,7 +152,7 @@ class Verifier:
         for _, group in groupby(sorted(comparable, key=_kind), key=_kind):
             files = list(group)
             try:
-                for compared in self._compare(state, files):
+                for compared in self._compare(now, files):
                     tell(done + compared)
             except GaveWayError as error:
                 # The table is others' now; the other formats would wait for it as long.
@@ -155,8 +165,9 @@ class Verifier:
             assert file.verdict is not None, "each is decided"
             yield file.verdict
 
-    def _prepare(self, state: TableState, published: PublishedFile) -> _File | Verdict:
+    def _prepare(self, now: _Now, published: PublishedFile) -> _File | Verdict:
         """The file, or why it cannot be compared."""
+        state = now.state
 
         def verdict(finding: Finding, detail: str) -> Verdict:
             return Verdict(state.table.resource_id, published.format, finding, published.length, detail)
@@ -169,7 +180,7 @@ class Verifier:
         compat = made.format.compat(self.settings.compat)
         if published.compat != str(compat):
             return verdict("changed", f"it is made for CKAN {published.compat}, not {compat}")
-        if manifest.recipe != recipe_of(reader_settings(self._connection("control"), self.settings.ckan_read_role)):
+        if manifest.recipe != recipe_of(now.settings):
             return verdict("changed", "CKAN's read role has other settings since, which change the text of values")
         if manifest.encoder != (encoder := made.format.encoder):
             by = manifest.encoder or "another release"
@@ -187,12 +198,12 @@ class Verifier:
         head = made.head(altered(state.table, compat), compat)
         return _File(state.table.resource_id, published, stored.length, made, manifest, head)
 
-    def _compare(self, state: TableState, files: list[_File]) -> Iterator[int]:
+    def _compare(self, now: _Now, files: list[_File]) -> Iterator[int]:
         """Sets the verdict of each; yields how many bytes of all of them have been compared."""
         format_ = files[0].file_format.format
         compat = format_.compat(self.settings.compat)
-        table = altered(state.table, compat)
-        reader = self._reader(state, table, compat)
+        table = altered(now.state.table, compat)
+        reader = self._reader(now, table, compat)
         for file in files:
             self._compare_bytes(file, io.BytesIO(file.head), len(file.head), None)
         for number, segment in enumerate(files[0].manifest.segments):
@@ -275,14 +286,13 @@ class Verifier:
                     raise
         raise AssertionError("the last attempt raises")
 
-    def _reader(self, state: TableState, table: Table, compat: Compat) -> SegmentReader:
-        control = self._connection("control")
+    def _reader(self, now: _Now, table: Table, compat: Compat) -> SegmentReader:
         return SegmentReader(
             connection=self._connection("segment"),
-            witness=control,
-            state=replace(state, table=table),
+            witness=self._connection("control"),
+            state=replace(now.state, table=table),
             compat=compat,
-            settings=reader_settings(control, self.settings.ckan_read_role),
+            settings=now.settings,
             lock_timeout_seconds=self.settings.lock_timeout_seconds,
             stop=self.stop,
         )
