@@ -208,6 +208,12 @@ def explain(error: psycopg.Error) -> DumperError:
             hint=hint
             or "Run `datastore-dumper install` with roles.daemon set to database.dsn's role: it grants the rights.",
         )
+    if isinstance(error, errors.ReadOnlySqlTransaction):  # or LISTEN on a standby
+        return UnavailableError(
+            f"The server of database.dsn takes no writes: {text}",
+            hint="Point database.dsn at the primary (of several hosts, target_session_attrs=read-write finds it); a standby goes "
+            "into database.replica_dsn.",
+        )
     if isinstance(error, errors.UndefinedObject):
         return ConfigError(f"Postgres: {text}", hint=hint)
     if isinstance(error, psycopg.OperationalError):

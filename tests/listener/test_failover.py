@@ -17,7 +17,7 @@ from datastore_dumper.lease import Lease, Leases
 from datastore_dumper.manifest import Manifest, Segment, sha256_of
 from datastore_dumper.publish import NewFile, announce, publish
 from tests.support.converged import not_fresh
-from tests.support.daemon import Dumper
+from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
@@ -83,6 +83,31 @@ def test_after_a_failover_the_files_are_those_of_the_new_primary(
                 assert stream.read().decode() == "_id,a\r\n" + "".join(rows)
             assert "lost" not in "".join(rows)
             assert timeline == 2
+
+
+def test_a_standby_in_the_primarys_place_is_waited_for(
+    dumper: Dumper, writer: Connection, standby_server: StandbyServer
+) -> None:
+    """The name in the connection string leads to it before somebody promotes it."""
+    with proxy_to(dumper.database.server.superuser_dsn) as proxy:
+        there = proxy.dsn(dumper.database.dsn_for("dumper"))
+        with dumper.running(database={"dsn": there}, look={"reconcile_interval_seconds": 1}) as daemon:
+            daemon.wait_for("published", resource_id="t", rows=1)
+            detach(standby_server, writer)
+            proxy.lead_to("127.0.0.1", standby_server.process.port)
+            proxy.cut()
+            for purpose in ("listen", "keep house"):
+                eventually(lambda purpose=purpose: refused_writes(daemon, purpose), timeout=60)  # type: ignore[misc]
+            assert daemon.process.poll() is None
+            promote(standby_server)
+            with standby_server.connect(dumper.database.name) as promoted:
+                eventually(lambda: promoted.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
+                promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
+                eventually(lambda: not_fresh(promoted, FORMATS) == [], timeout=60)
+
+
+def refused_writes(daemon: DaemonProcess, purpose: str) -> bool:
+    return any("takes no writes" in lost["error"] for lost in daemon.all("connection_lost", purpose=purpose))
 
 
 @contextmanager

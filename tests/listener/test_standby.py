@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -248,6 +250,19 @@ def test_a_promoted_standby_is_refused(dumper: Dumper, writer: Connection, stand
         # At start, and again by the export.
         assert "promoted" in daemon.wait_for("standby_refused", 2)["error"]
         assert dumper.file("t") == expected(writer)
+
+
+def test_a_dsn_that_leads_to_a_standby(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+    """It says where a standby belongs. It may be a primary again in a moment, so systemd starts the daemon again."""
+    config = dumper.write_config(database={"dsn": standby.dsn(dumper.database.name, "dumper"), "replica_dsn": None})
+    for arguments in (["run"], ["dump", "t"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "datastore_dumper", *arguments, "-c", config],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == EXIT_UNAVAILABLE
+        assert "The server of database.dsn takes no writes" in done.stderr
+        assert "a standby goes into database.replica_dsn" in done.stderr
 
 
 def test_a_standby_that_was_never_there_costs_a_warning(dumper: Dumper, writer: Connection, tmp_path: Path) -> None:
