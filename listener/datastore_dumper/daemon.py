@@ -349,10 +349,10 @@ class Daemon:
         self._config, self._settings, self._debounce = taken, work_settings(taken), debounce_of(taken)
         self._pace = Pace(taken.export.first_dumps_per_minute)
         configure_logging(taken.log.format, taken.log.level)
-        log.info("config_reloaded", applied=applied, needs_restart=needs_restart)
         self._monitor.configured(taken)
         self._housekeeping_due.set()  # other formats are for the reconciler to see to
         self._bell.ring()
+        log.info("config_reloaded", applied=applied, needs_restart=needs_restart)
 
     def _start_watchdogs(self, is_exporting: Callable[[], bool]) -> None:
         self._supervisor.start("watch", lambda: watch(self._database, self._finished, is_exporting))
