@@ -80,6 +80,7 @@ class Daemon:
         self._ownership = Ownership(self._storage, lambda: self._settings.retain_seconds)
         self._debounce = debounce_of(config)
         self._pace = Pace(config.export.first_dumps_per_minute)
+        self._reloading = threading.Lock()
         self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
         self._monitor = Monitor(config, self._leases, self._settings.selection.all_formats)
         self._house = Housekeeping(self._storage, self._ownership, self._monitor, lambda: self._settings)
@@ -116,16 +117,24 @@ class Daemon:
         supervisor.on_stop(self._housekeeping_due.set)
         if arm():
             log.warning("failpoints_armed")
-        log.info(
-            "daemon_started",
-            version=__version__,
-            owner=self._leases.owner,
-            formats=self._settings.selection.all_formats,
-        )
+        # From the first word to the last: whoever reads that the daemon runs may send it a signal.
+        with stop_signals(supervisor.shut_down, self._break_off), hangup_signal(self._reload):
+            log.info(
+                "daemon_started",
+                version=__version__,
+                owner=self._leases.owner,
+                formats=self._settings.selection.all_formats,
+            )
+            self._work_until_stopped()
+            supervisor.join(_HEED_SECONDS)
+            if supervisor.failure is not None:
+                raise supervisor.failure
+            log.info("daemon_stopped")
+
+    def _work_until_stopped(self) -> None:
+        supervisor = self._supervisor
         with (
             self._monitor.serving(),
-            stop_signals(supervisor.shut_down, self._break_off),
-            hangup_signal(self._reload),
             spool_directory(self._config.export.spool_directory) as spool,
             ThreadPoolExecutor(self._config.export.concurrency, thread_name_prefix="export") as pool,
         ):
@@ -144,10 +153,6 @@ class Daemon:
             pool.shutdown(wait=True, cancel_futures=True)
             self._finished.set()
             self._close_workers()
-        supervisor.join(_HEED_SECONDS)
-        if supervisor.failure is not None:
-            raise supervisor.failure
-        log.info("daemon_stopped")
 
     def run_once(self) -> int:
         """Publish all that has changed, whatever its quiet time, and collect garbage. Returns how many tables failed."""
@@ -337,6 +342,10 @@ class Daemon:
 
     def _reload(self) -> None:
         """Take over what a running daemon can. A configuration that is wrong changes nothing."""
+        with self._reloading:  # what was read last is what counts
+            self._read_and_take_over()
+
+    def _read_and_take_over(self) -> None:
         if self._read_again is None:
             return
         self._monitor.reloading()
@@ -374,6 +383,7 @@ class Daemon:
         while (left := deadline - time.monotonic()) > 0 and wait(running, min(left, _TICK_SECONDS)).not_done:
             self._monitor.tick()
         self._abandon.set()
+        running = [future for _, future in list(self._running.values())]  # one may have begun just as it all ended
         if stuck := wait(running, _HEED_SECONDS).not_done:
             log.warning("exports_cut_off", running=len(stuck))
             self._processes.kill()

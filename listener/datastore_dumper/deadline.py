@@ -45,7 +45,8 @@ class Deadline:
         while (remaining := self._expires - time.monotonic()) > 0:
             if self._over.wait(remaining):
                 return
-        shut_down(self._connection)
+        if not self._over.is_set():  # it may have ended while this thread, or the machine, had a rest
+            shut_down(self._connection)
 
 
 def shut_down(connection: Connection) -> None:

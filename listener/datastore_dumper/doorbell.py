@@ -73,9 +73,9 @@ def listen(database: Database, bell: Bell, pings: Pings, stop: threading.Event) 
     def work(connection: Connection) -> None:
         with Deadline(connection, _ANSWER_SECONDS):
             connection.execute(query("listen"))
-        log.info("listening")
         bell.ring()
         pings.listening(True)
+        log.info("listening")
         try:
             hear(connection)
         finally:

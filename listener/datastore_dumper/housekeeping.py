@@ -71,11 +71,11 @@ class Housekeeping:
             recipe=recipe_of(reader_settings(connection, settings.ckan_read_role)),
             retain_seconds=settings.retain_seconds,
         )
+        self._monitor.health.reconciled(len(found.unattached), time.monotonic() - started)
         for resource_id, reason in found.unattached.items():
             if resource_id not in self._unattached:  # once, and again if it comes back
                 log.warning("triggers_missing", resource_id=resource_id, error=reason)
         self._unattached = frozenset(found.unattached)
-        self._monitor.health.reconciled(len(found.unattached), time.monotonic() - started)
 
     def collect_garbage(self, connection: Connection) -> None:
         """Delete superseded objects, if the storage is known to be ours."""
@@ -93,8 +93,8 @@ class Housekeeping:
             raise
         except (StorageError, PermissionDeniedError, ConfigError) as error:
             # A ConfigError is of a directory or a bucket that was there at the start: it may come back, as a mount does.
-            log.warning("storage_unverified", error=error.message)
             self._monitor.health.settled(error.message)
+            log.warning("storage_unverified", error=error.message)
             return False
         self._monitor.health.settled(None)
         return True

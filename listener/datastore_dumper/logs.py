@@ -113,9 +113,8 @@ def configure_logging(format: LogFormat = "auto", level: LogLevel = "info", stre
         )
     )
     root = logging.getLogger()
-    for previous in [h for h in root.handlers if isinstance(h.formatter, structlog.stdlib.ProcessorFormatter)]:
-        root.removeHandler(previous)
-    root.addHandler(handler)
+    others = [each for each in root.handlers if not isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)]
+    root.handlers = [*others, handler]  # at once: what other threads log meanwhile must find the one or the other
     root.setLevel(level.upper())
     logging.captureWarnings(True)
 

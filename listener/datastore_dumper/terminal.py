@@ -35,8 +35,11 @@ def drawn(display: DisplayT) -> Iterator[DisplayT]:
             display.start()
         yield display
     finally:
-        with _signals_wait():
-            display.stop()
+        try:
+            with _signals_wait():
+                display.stop()
+        finally:
+            display.stop()  # for a signal that came before they waited; the second time it does nothing
 
 
 @contextmanager

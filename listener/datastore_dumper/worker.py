@@ -310,15 +310,17 @@ class Worker:
             random.random(),  # noqa: S311 - jitter
         )
         report = log.info if isinstance(error, TableChangedError) else log.warning
-        report(
-            "export_failed",
-            resource_id=lease.resource_id,
-            error=message,
-            attempts=lease.attempts + 1,
-            retry_seconds=round(retry_seconds, 1),
-        )
         self._discard_broken_connections()
-        release(self._connection("control"), lease, error=message, retry_seconds=retry_seconds)
+        try:
+            release(self._connection("control"), lease, error=message, retry_seconds=retry_seconds)
+        finally:
+            report(
+                "export_failed",
+                resource_id=lease.resource_id,
+                error=message,
+                attempts=lease.attempts + 1,
+                retry_seconds=round(retry_seconds, 1),
+            )
 
     def _connection(self, purpose: str, database: Database | None = None) -> Connection:
         """Ours for that purpose, to the primary unless said otherwise."""

@@ -59,7 +59,7 @@ def test_a_daemon_that_says_how_it_is(installed: Dumper, results: Results) -> No
     watched = Watched.somewhere()
     assert results(monitor=watched.settings)["daemon.health"].status == "warning", "nobody answers"
     with installed.running(monitor=watched.settings) as daemon:
-        eventually(lambda: watched.readiness()[1] == "ready", timeout=30)
+        eventually(lambda: watched.readiness()[1] == "ready")
         assert results(monitor=watched.settings)["daemon.health"] == Result(
             "daemon.health", "ok", "it says that all is well"
         )
@@ -283,7 +283,7 @@ def test_what_is_said_of_a_standby(
     with standby_server.connect() as admin:
         admin.execute("ALTER SYSTEM SET hot_standby_feedback = on")
         admin.execute("SELECT pg_reload_conf()")
-    eventually(lambda: results(database=both)["standby.feedback"].status == "ok", timeout=30)
+    eventually(lambda: results(database=both)["standby.feedback"].status == "ok")
     connection = results(database={"replica_dsn": standby})["standby.connection"]
     assert (connection.status, connection.exit_code) == ("failed", EXIT_CONFIG)
     assert "another cluster" in connection.found
@@ -436,7 +436,7 @@ def test_a_role_that_is_not_the_daemons(installed: Dumper, results: Results) -> 
 def test_the_daemon_that_is_there_is_seen(installed: Dumper, results: Results) -> None:
     assert results()["daemon.running"].status == "warning"
     with installed.running():
-        assert eventually(lambda: results()["daemon.running"].status == "ok", timeout=30)
+        assert eventually(lambda: results()["daemon.running"].status == "ok")
 
 
 @pytest.mark.parametrize(

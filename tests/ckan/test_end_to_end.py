@@ -71,7 +71,7 @@ class Portal:
     def expect_files(self) -> None:
         """Soon a ready file answers, with the bytes of CKAN's own dump."""
         for query in FORMATS.values():
-            eventually(lambda query=query: self.is_file(query), timeout=30)
+            eventually(lambda query=query: self.is_file(query))
             assert self.download(query).data == self.live(query)
 
 
@@ -164,9 +164,10 @@ def test_changes_through_ckans_api_become_files(portal: Portal) -> None:
     with portal.dumper.running() as daemon:
         for change in changes.values():
             before = portal.download().data
-            change()
-            assert not portal.is_file()  # stale from the moment CKAN has committed
-            assert portal.download().data == portal.live() != before
+            with daemon.frozen():
+                change()
+                assert not portal.is_file()  # stale from the moment CKAN has committed
+                assert portal.download().data == portal.live() != before
             portal.expect_files()
         daemon.kill()
     portal.site.action(

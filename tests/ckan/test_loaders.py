@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.ckan
 
 BUSY = {"quiet_seconds": 0.05, "max_delay_seconds": 1}
-QUIET_SECONDS = 4
+QUIET_SECONDS = 8
 CHUNK_BYTES = 40_000  # of xloader's COPYs, each a transaction
 PLUGINS = ["datastore_dumper", "tabledesigner", "xloader", "datastore"]
 SINCE_2_11 = {"tabledesigner"}
@@ -50,7 +50,7 @@ class Portal:
 
     def expect_file(self, resource_id: str) -> bytes:
         """Soon a ready file answers, with the bytes of CKAN's own dump."""
-        eventually(lambda: self.download(resource_id)[1], timeout=60)
+        eventually(lambda: self.download(resource_id)[1])
         data, is_file = self.download(resource_id)
         assert is_file
         assert data == self.live(resource_id)
@@ -175,7 +175,7 @@ def test_xloader_makes_one_file_for_each_load(portal: Portal, files: FileServer)
         for number, content in enumerate((rows(0, ROWS), rows(5, ROWS - 7), rows(0, ROWS, OTHER_COLUMNS)), 1):
             resource_id = load(content)
             count = content.count(b"\n") - 1
-            daemon.wait_for("published", resource_id=resource_id, rows=count, timeout_seconds=60)
+            daemon.wait_for("published", resource_id=resource_id, rows=count)
             data = portal.expect_file(resource_id)
             assert data.count(b"\n") == count + 1
             assert len(daemon.all("published", resource_id=resource_id)) == number
@@ -312,5 +312,5 @@ def test_what_is_deleted_leaves_no_file(portal: Portal) -> None:
         assert portal.objects(dataset)
         with portal.writer() as writer:
             writer.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(dataset)))
-        eventually(lambda: not any(portal.objects(each) for each in (dropped, resource, dataset)), timeout=60)
+        eventually(lambda: not any(portal.objects(each) for each in (dropped, resource, dataset)))
         assert portal.objects(by_filter)

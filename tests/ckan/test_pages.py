@@ -45,7 +45,7 @@ def log_in(browser: Browser, dumps: DumpsPortal, name: str) -> None:
     browser.open(f"{dumps.site.url}/user/login")
     browser.type("#field-login", name)
     browser.type("#field-password", PASSWORD + ENTER)
-    eventually(lambda: "/user/login" not in browser.url, timeout=30)
+    eventually(lambda: "/user/login" not in browser.url)
 
 
 def open_resource(browser: Browser, dumps: DumpsPortal, name: str, dataset: str = "cycle-traffic") -> None:
@@ -170,20 +170,20 @@ def test_the_page_breaks_no_rule_that_ckans_own_keeps(sysadmin: Browser, dumps: 
 def test_search_sort_and_states(sysadmin: Browser, dumps: DumpsPortal) -> None:
     sysadmin.open(dumps.site.url + ADMIN)
     sysadmin.type("#datastore-dumps-q", "traffic" + ENTER)
-    eventually(lambda: "q=traffic" in sysadmin.url, timeout=30)
+    eventually(lambda: "q=traffic" in sysadmin.url)
     sysadmin.wait_for(ROWS)
     assert sysadmin.count(ROWS) == 2
     assert "2 resources found." in sysadmin.text(".datastore-dumper-found")
     sysadmin.click('th a[href*="sort=rows"]')
-    eventually(lambda: "sort=rows" in sysadmin.url, timeout=30)
+    eventually(lambda: "sort=rows" in sysadmin.url)
     assert [row.split(" Cycle")[0] for row in sysadmin.texts(ROWS)] == [COUNTERS, COUNTS]
     assert sysadmin.attribute('th:has(a[href*="sort=rows"])', "aria-sort") == "ascending"
     sysadmin.click('th a[href*="sort=rows"]')
-    eventually(lambda: "desc" in sysadmin.url, timeout=30)
+    eventually(lambda: "desc" in sysadmin.url)
     assert [row.split(" Cycle")[0] for row in sysadmin.texts(ROWS)] == [COUNTS, COUNTERS]
     assert sysadmin.attribute('th:has(a[href*="sort=rows"])', "aria-sort") == "descending"
     sysadmin.click('.datastore-dumper-states a[href*="state=failing"]')
-    eventually(lambda: "state=failing" in sysadmin.url, timeout=30)
+    eventually(lambda: "state=failing" in sysadmin.url)
     assert sysadmin.text(".empty") == "No resources found."
     assert sysadmin.violations(".primary") == []
 
@@ -198,7 +198,7 @@ def test_pages(sysadmin: Browser, dumps: DumpsPortal) -> None:
         assert sysadmin.count(ROWS) == 25
         assert sysadmin.violations(".primary") == []
         sysadmin.click(".pagination a[rel=next]")
-        eventually(lambda: "page=2" in sysadmin.url, timeout=30)
+        eventually(lambda: "page=2" in sysadmin.url)
         assert [row.split(" ")[0] for row in sysadmin.texts(ROWS)] == names[25:]
         assert "CKAN has no such resource" in sysadmin.texts(ROWS)[0]
         pages = ("99", "0", "-1", "x", "9" * 30, "9" * 5000)
@@ -222,7 +222,7 @@ def test_dump_now(sysadmin: Browser, dumps: DumpsPortal) -> None:
         assert "q=Budget" in sysadmin.url
         daemon.wait_for("published", resource_id=dumps.ids[BUDGET], full=False)
         state = f'[data-live="state-{dumps.ids[BUDGET]}"]'
-        eventually(lambda: sysadmin.text(state) == "Ready", timeout=30)
+        eventually(lambda: sysadmin.text(state) == "Ready")
         sysadmin.click(f'button[aria-label="Make anew: {BUDGET}"]')
         daemon.wait_for("published", resource_id=dumps.ids[BUDGET], full=True)
 
@@ -235,10 +235,10 @@ def test_progress_is_live(sysadmin: Browser, dumps: DumpsPortal) -> None:
     sysadmin.run("document.querySelector(arguments[0]).focus()", button)
     assert sysadmin.attribute("progress", "value") == "1000"
     dumps.lease(COUNTS, 30_000, 60_000)
-    eventually(lambda: sysadmin.attribute("progress", "value") == "30000", timeout=30)
+    eventually(lambda: sysadmin.attribute("progress", "value") == "30000")
     assert sysadmin.run("return document.activeElement.matches(arguments[0])", button)
     dumps.settle()
-    eventually(lambda: sysadmin.count("progress") == 0, timeout=30)
+    eventually(lambda: sysadmin.count("progress") == 0)
     assert sysadmin.text(f'[data-live="state-{dumps.ids[COUNTS]}"]') == "Ready"
 
 
@@ -254,6 +254,7 @@ def test_without_scripts(sysadmin: Browser, dumps: DumpsPortal) -> None:
         # Back to where it was done: in this language, with what was asked for, and nowhere else.
         sysadmin.open(f"{dumps.site.url}/de{ADMIN}?q=Budget&sort=rows+desc&came_from=https://example.org/")
         sysadmin.click('form[action$="/datastore-dumps/request"] button')
+        eventually(lambda: "came_from" not in sysadmin.url)
         path, _, query = sysadmin.url.removeprefix(dumps.site.url).partition("?")
         assert path == f"/de{ADMIN}"
         assert dict(parse_qsl(query)) == {"q": "Budget", "sort": "rows desc"}

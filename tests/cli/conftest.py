@@ -52,7 +52,7 @@ class Terminal:
     output: bytearray = field(default_factory=bytearray)
 
     def wait_for(self, word: str) -> None:
-        eventually(lambda: word.encode() in self.output, timeout=30)
+        eventually(lambda: word.encode() in self.output)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_waits_for_whoever_exports_it_now(dumper: Dumper, writer: psycopg.Connec
             terminal.wait_for("(by somebody)")
             assert terminal.process.poll() is None
             admin.execute("UPDATE datastore_dumper.resource SET lease_owner = NULL, lease_until = NULL")
-            assert terminal.process.wait(30) == 0
+            assert terminal.process.wait(90) == 0
 
 
 def test_what_a_daemon_has_made_meanwhile_is_not_waited_for(dumper: Dumper, writer: psycopg.Connection) -> None:
@@ -99,7 +99,7 @@ def test_what_a_daemon_has_made_meanwhile_is_not_waited_for(dumper: Dumper, writ
                 "UPDATE datastore_dumper.resource SET lease_owner = NULL, lease_until = NULL, requested_at = NULL, "
                 "requested_full = false"
             )
-            assert terminal.process.wait(30) == 0
+            assert terminal.process.wait(90) == 0
 
 
 @pytest.mark.parametrize("arguments", [("t",), ("--full", "t")])
@@ -158,7 +158,7 @@ def test_a_table_that_is_dropped_while_it_waits(dumper: Dumper, writer: psycopg.
         with at_terminal(dumper.write_config(), "dump", "t") as terminal:
             terminal.wait_for("(by somebody)")
             writer.execute("DROP TABLE t")
-            assert terminal.process.wait(30) == EXIT_FAILURE
+            assert terminal.process.wait(90) == EXIT_FAILURE
             terminal.wait_for("is gone")
 
 
@@ -170,9 +170,9 @@ def test_broken_off_it_leaves_nothing_behind(
     with dumper.database.connect("ckan_write") as other, other.transaction():
         other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")  # it cannot end before it is told to
         with at_terminal(dumper.write_config(), "dump", "t") as terminal:
-            eventually(lambda: resource_rows(dumper)[0][0] is not None, timeout=30)
+            eventually(lambda: resource_rows(dumper)[0][0] is not None)
             terminal.process.send_signal(number)
-            assert terminal.process.wait(30) == 130
+            assert terminal.process.wait(90) == 130
             terminal.wait_for("Interrupted.")
     assert resource_rows(dumper) == [(None, None)]
     assert list(dumper.storage.list()) == []

@@ -52,7 +52,7 @@ def test_groff_has_no_complaint() -> None:
         # Continuous integration installs it (.ci/run).
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no groff: install groff-base")
     done = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-ww", str(MAN)], capture_output=True, text=True, timeout=30, check=True
+        ["groff", "-man", "-Tutf8", "-ww", str(MAN)], capture_output=True, text=True, timeout=90, check=True
     )
     assert done.stderr == ""
     assert "datastore-dumper status" in re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
@@ -68,7 +68,7 @@ def test_completion(shell: str) -> None:
         env={**os.environ, variable: f"{shell}_source"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=True,
     )
     assert "datastore-dumper" in script.stdout
@@ -78,7 +78,7 @@ def test_completion(shell: str) -> None:
         env={**os.environ, variable: f"{shell}_complete", **words},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=True,
     )
     assert "status" in found.stdout

@@ -237,7 +237,7 @@ def test_whether_a_daemon_is_there(dumper: Dumper, writer: psycopg.Connection) -
     assert dumper.once() == 0
     assert "no daemon" in command(dumper.write_config(), "status").stdout
     with dumper.running():
-        eventually(lambda: look(dumper)["daemons"] == 1, timeout=30)
+        eventually(lambda: look(dumper)["daemons"] == 1)
         assert "no daemon" not in command(dumper.write_config(), "status").stdout
 
 
@@ -250,7 +250,7 @@ def test_watching(dumper: Dumper, writer: psycopg.Connection) -> None:
         terminal.wait_for("1 waiting")
         assert b"\x1b[?1049h" in terminal.output
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(30) == 0
+        assert terminal.process.wait(90) == 0
         eventually(lambda: b"\x1b[?1049l" in terminal.output)
     with dumper.database.connect() as admin:
         eventually(
@@ -267,7 +267,7 @@ def test_watching_ends_as_well_when_it_is_terminated(dumper: Dumper, writer: psy
     with at_terminal(dumper.write_config(), "status", "--watch") as terminal:
         terminal.wait_for("1049h")
         terminal.process.terminate()
-        assert terminal.process.wait(30) == 128 + signal.SIGTERM
+        assert terminal.process.wait(90) == 128 + signal.SIGTERM
         eventually(lambda: b"\x1b[?1049l" in terminal.output)
 
 
@@ -286,7 +286,7 @@ def test_watching_goes_on_when_postgres_ends_the_session(dumper: Dumper, writer:
 @pytest.mark.parametrize("no_color", [True, False])
 def test_colours(dumper: Dumper, writer: psycopg.Connection, no_color: bool) -> None:
     with at_terminal(dumper.write_config(), "status", NO_COLOR="1" if no_color else "") as terminal:
-        assert terminal.process.wait(30) == 0
+        assert terminal.process.wait(90) == 0
         terminal.wait_for("1 due")
     assert (b"\x1b[33m" in terminal.output) != no_color
 
@@ -305,7 +305,7 @@ def test_a_reader_that_has_enough(dumper: Dumper, writer: psycopg.Connection) ->
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) in (0, 1)  # as that release of click has it
+        assert process.wait(90) in (0, 1)  # as that release of click has it
 
 
 def test_watching_wants_a_terminal(dumper: Dumper, writer: psycopg.Connection) -> None:

@@ -79,7 +79,10 @@ def test_plays_to_the_end_and_leaves_nothing(base: Path) -> None:
     assert result.pop("first_publish_seconds") > 0
     assert result.pop("redump_seconds") >= 2  # its quiet time
     assert result.pop("bytes") > 100_000
-    assert result == {"ok": True, "rows": 2000, "burst_changes": 500, "burst_dumps": 1}
+    assert (
+        result.pop("burst_dumps") >= 1
+    )  # how many there may be, pauses of this machine counted, the demo itself looks at
+    assert result == {"ok": True, "rows": 2000, "burst_changes": 500}
     assert "\x1b" not in said  # no terminal, no control sequences
     assert processes_in(base) == []
     assert list(base.iterdir()) == []

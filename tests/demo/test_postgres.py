@@ -16,6 +16,7 @@ import pytest
 from datastore_dumper.demo.postgres import PrivatePostgres
 from datastore_dumper.demo.postgres_binaries import binaries_in, find_binaries
 from datastore_dumper.errors import ConfigError, UnavailableError
+from tests.support.daemon import read_process
 from tests.support.waiting import eventually
 
 
@@ -31,7 +32,7 @@ def _running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return read_process(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[:1] not in ([], [b"Z"])
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_serves_over_the_socket_and_with_a_password_over_tcp(base: Path, major: 
         assert _show(
             server.dsn(), "SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules WHERE type <> 'local'"
         ) == ("scram-sha-256")
-        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        commands = [read_process(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
         assert not [command for command in commands if server.password.encode() in command]
         pid = server.pid
     assert not _running(pid)

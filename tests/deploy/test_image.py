@@ -20,7 +20,7 @@ RELEASES = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 def test_hadolint_has_no_complaint() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([str(hadolint), str(DOCKERFILE)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(hadolint), str(DOCKERFILE)], capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stdout) == (0, "")
 
 

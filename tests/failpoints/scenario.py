@@ -14,7 +14,7 @@ from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from datastore_dumper.storage.base import BytesPart, ObjectHeaders
 from tests.support.converged import collect_all, left_in_database, not_fresh, orphans, spools
-from tests.support.daemon import DaemonProcess, Dumper
+from tests.support.daemon import SHORT_LEASE, DaemonProcess, Dumper
 from tests.support.datastore import create_table, insert, prepare_datastore
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import PostgresServer, ScratchDatabase
@@ -24,6 +24,7 @@ FORMATS = ["csv", "csv-bom"]
 ROWS = 66_000  # nine buckets: four segments, and more than the 5 MiB that make a part
 SECTIONS = {
     "export": {"segment_bytes": 1 << 20, "retry_max_seconds": 1, "formats": FORMATS},
+    "lease": SHORT_LEASE,
     "storage": {"link_expiry_seconds": 1, "grace_seconds": 0},
     "look": {"interval_seconds": 0.5, "reconcile_interval_seconds": 1},
 }

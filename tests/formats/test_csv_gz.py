@@ -51,8 +51,8 @@ def test_every_reader_of_gzip_gets_the_csv_file(exporter: Exporter, rows: int) -
     plain = exporter.file("t", "csv").read_bytes()
     packed = exporter.file("t", "csv.gz", PARTS)
     assert gzip.decompress(packed.read_bytes()) == plain
-    assert subprocess.run(["gzip", "-dc", packed], check=True, capture_output=True, timeout=60).stdout == plain
-    subprocess.run(["gzip", "-t", packed], check=True, timeout=60)
+    assert subprocess.run(["gzip", "-dc", packed], check=True, capture_output=True, timeout=90).stdout == plain
+    subprocess.run(["gzip", "-t", packed], check=True, timeout=90)
 
 
 def test_the_header_and_each_segment_with_rows_are_members(exporter: Exporter) -> None:
@@ -83,7 +83,7 @@ sys.stdout.buffer.write(CsvGzFormat().head(table, compat) + b"".join(CsvGzFormat
 
 
 def test_without_isal_zlib_does_it() -> None:
-    made = subprocess.run([sys.executable, "-c", WITHOUT_ISAL], check=True, capture_output=True, timeout=60).stdout
+    made = subprocess.run([sys.executable, "-c", WITHOUT_ISAL], check=True, capture_output=True, timeout=90).stdout
     rows = b"".join(b"%d\n" % number for number in range(200_000))
     assert members(made) == [b"_id\r\n", rows]
     table, compat = Table("t", (Column("_id", "int4"),)), Compat()
@@ -119,7 +119,7 @@ def test_formats_of_a_table_that_changes_show_the_same_state(dumper: Dumper, tmp
     busy.start()
     states = set()
     try:
-        assert wrote.wait(30)
+        assert wrote.wait(90)
         for _ in range(3):
             assert dumper.once(export={"formats": ["csv", "csv.gz", "parquet"]}) == 0
             plain = dumper.file("t", "csv")

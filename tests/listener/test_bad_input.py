@@ -26,7 +26,7 @@ def run(config: Path, *command: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "datastore_dumper", *(command or ("run", "--once")), "-c", str(config)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
     )
 
 

@@ -177,7 +177,7 @@ def test_a_process_that_is_frozen_between_two_statements_gives_way(
             assert segment.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("10s",)
             truncated = thread.submit(bench.writer.execute, "TRUNCATE t")
             with handle(bench.database, "dumper").connect("watchdog") as connection:
-                eventually(lambda: (watchdog.give_way(connection), truncated.done())[1], timeout=30)
+                eventually(lambda: (watchdog.give_way(connection), truncated.done())[1])
             truncated.result()
 
 

@@ -74,7 +74,7 @@ def test_after_a_failover_the_files_are_those_of_the_new_primary(
             daemon.wait_for("listening", 2)
             with standby_server.connect(dumper.database.name) as promoted:
                 promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
-                eventually(lambda: not_fresh(promoted, FORMATS) == [], timeout=60)
+                eventually(lambda: not_fresh(promoted, FORMATS) == [])
                 key, timeline = promoted.execute(
                     "SELECT storage_key, timeline FROM datastore_dumper.dump_status WHERE format = 'csv'"
                 ).fetchone() or ("", 0)
@@ -97,13 +97,13 @@ def test_a_standby_in_the_primarys_place_is_waited_for(
             proxy.lead_to("127.0.0.1", standby_server.process.port)
             proxy.cut()
             for purpose in ("listen", "keep house"):
-                eventually(lambda purpose=purpose: refused_writes(daemon, purpose), timeout=60)  # type: ignore[misc]
+                eventually(lambda purpose=purpose: refused_writes(daemon, purpose))  # type: ignore[misc]
             assert daemon.process.poll() is None
             promote(standby_server)
             with standby_server.connect(dumper.database.name) as promoted:
                 eventually(lambda: promoted.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
                 promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
-                eventually(lambda: not_fresh(promoted, FORMATS) == [], timeout=60)
+                eventually(lambda: not_fresh(promoted, FORMATS) == [])
 
 
 def refused_writes(daemon: DaemonProcess, purpose: str) -> bool:

@@ -32,7 +32,7 @@ class Far:
     proxy: Proxy
 
     def publishes(self, rows: int) -> None:
-        self.daemon.wait_for("published", resource_id="t", rows=rows, timeout_seconds=60)
+        self.daemon.wait_for("published", resource_id="t", rows=rows)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_daemon_cut_off_from_postgres_loses_its_tables_to_another(dumper: Dump
     far.proxy.freeze()
     writer.execute("INSERT INTO t (a) VALUES ('x')")
     with dumper.running() as other:
-        other.wait_for("published", resource_id="t", rows=1, timeout_seconds=60)
+        other.wait_for("published", resource_id="t", rows=1)
     far.proxy.restore()
     writer.execute("INSERT INTO t (a) VALUES ('y')")
     far.publishes(2)
@@ -98,7 +98,7 @@ def test_a_daemon_stops_although_its_export_waits_for_a_silent_server(
             export={"segment_bytes": 1 << 20},
         )
         with DaemonProcess.start(config, {VARIABLE: f"{place}=pause:{tmp_path}"}) as daemon:
-            eventually(mark.exists, timeout=60)
+            eventually(mark.exists)
             proxy.freeze()
             mark.with_name(f"{mark.name}.release").touch()
             assert daemon.terminate() == 0

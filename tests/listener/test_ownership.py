@@ -215,7 +215,7 @@ def test_a_running_daemon_stops_when_its_storage_is_taken(original: Dumper, copy
         daemon.wait_for(
             "text", text=f"Error: The storage holds the files of {place_of(copy)}; this is {place_of(original)}"
         )
-        assert daemon.process.wait(30) == EXIT_CONFIG
+        assert daemon.process.wait(90) == EXIT_CONFIG
 
 
 def place_of(dumper: Dumper) -> Place:
@@ -262,7 +262,7 @@ def test_two_databases_that_start_at_once_do_not_share(original: Dumper, copy: D
     refused: list[Dumper] = []
 
     def start(dumper: Dumper, config: Config) -> None:
-        together.wait(30)
+        together.wait(90)
         try:
             settle(dumper, config)
         except ForeignStorageError:
@@ -287,7 +287,7 @@ def test_two_daemons_of_one_database_begin_together(original: Dumper) -> None:
     errors: list[BaseException] = []
 
     def start() -> None:
-        together.wait(30)
+        together.wait(90)
         try:
             settle(original, config)
         except BaseException as error:  # noqa: BLE001 - shown below
@@ -403,4 +403,4 @@ def test_while_the_mark_cannot_be_read_nothing_is_deleted_but_published(
             daemon.wait_for("storage_unverified", seen + 2)
             assert len(objects(dumper)) == 4
             broken = False
-            eventually(lambda: len(objects(dumper)) == 2, timeout=30)
+            eventually(lambda: len(objects(dumper)) == 2)

@@ -12,6 +12,7 @@ from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
 from tests.support.standby import StandbyServer
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -26,11 +27,17 @@ def test_failover(dumper: Dumper, standby_server: StandbyServer) -> None:
         create_table(writer, "t", {"a": "text"})
         assert dumper.once() == 0
         standby_server.caught_up(writer)
-        # The standby lags behind, up to the time between two seals.
+        # It has received the last seal, and not replayed it yet: promotion does that.
         with standby_server.connect(dumper.database.name) as admin:
             admin.execute("SELECT pg_wal_replay_pause()")
-        make_seal_due(dumper)
-        settle(dumper)
+            make_seal_due(dumper)
+            settle(dumper)
+            (position,) = writer.execute("SELECT pg_current_wal_flush_lsn()").fetchone() or (None,)
+            eventually(
+                lambda: (
+                    admin.execute("SELECT pg_last_wal_receive_lsn() >= %s::pg_lsn", [position]).fetchone() == (True,)
+                )
+            )
         with standby_server.connect(dumper.database.name) as admin:
             assert admin.execute("SELECT pg_promote()").fetchone() == (True,)
     promoted = of_database(dumper, ScratchDatabase(standby_server, dumper.database.name))

@@ -100,7 +100,7 @@ def test_exports_may_take_longer_than_the_role_may(
     with dumper.running(export=SEGMENTS) as daemon, dumper.database.connect() as admin:
         held = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'dumper'"
         monkeypatch.delenv(VARIABLE)
-        eventually((marks / "after_announce").exists, timeout=30)
+        eventually((marks / "after_announce").exists)
         # Everything of the daemon's is older than any limit, and the holder's transaction is open.
         eventually(
             lambda: (
@@ -111,7 +111,6 @@ def test_exports_may_take_longer_than_the_role_may(
                 ).fetchone()
                 == (1,)
             ),
-            timeout=30,
         )
         assert admin.execute(held).fetchone() != (0,)
         (marks / "after_announce.release").touch()

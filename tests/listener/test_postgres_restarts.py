@@ -58,12 +58,12 @@ class Mortal:
     def converges(self) -> None:
         """Every file is fresh, and the table."""
         with self.database.connect() as admin:
-            eventually(lambda: not_fresh(admin, FORMATS) == [], timeout=60)
+            eventually(lambda: not_fresh(admin, FORMATS) == [])
             rows = admin.execute("SELECT _id, a FROM t ORDER BY _id").fetchall()
             assert self.dumper.file("t").decode() == "_id,a\r\n" + "".join(
                 f"{number},{text}\n" for number, text in rows
             )
-            eventually(lambda: left_in_database(admin) == {}, timeout=30)
+            eventually(lambda: left_in_database(admin) == {})
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def test_it_comes_back_as_it_was(tmp_path: Path, how: signal.Signals) -> None:
     with running(tmp_path) as mortal:
         mortal.write("second")
         mortal.restart(how)
-        mortal.daemon.wait_for("listening", 2, timeout_seconds=60)
+        mortal.daemon.wait_for("listening", 2)
         mortal.write("third")
         mortal.converges()
         assert b"third" in mortal.dumper.file("t")
@@ -109,16 +109,16 @@ def test_it_comes_back_as_it_was_some_time_ago(tmp_path: Path) -> None:
         mortal.restart(signal.SIGINT, lambda: shutil.copytree(mortal.data, copy))
         for path in (copy, *copy.rglob("*")):
             shutil.chown(path, mortal.data.stat().st_uid, mortal.data.stat().st_gid)
-        mortal.daemon.wait_for("listening", 2, timeout_seconds=60)
+        mortal.daemon.wait_for("listening", 2)
         mortal.write("lost")
-        mortal.daemon.wait_for("published", resource_id="t", rows=2, timeout_seconds=60)
+        mortal.daemon.wait_for("published", resource_id="t", rows=2)
 
         def set_back() -> None:
             shutil.rmtree(mortal.data)
             copy.rename(mortal.data)
 
         mortal.restart(signal.SIGINT, set_back)
-        mortal.daemon.wait_for("listening", 3, timeout_seconds=60)
+        mortal.daemon.wait_for("listening", 3)
         mortal.converges()
         assert b"lost" not in mortal.dumper.file("t")
         mortal.write("of the new history")

@@ -98,7 +98,7 @@ def test_a_request_during_an_export_asks_for_another(dumper: Dumper, writer) -> 
         with dumper.database.connect() as admin, admin.transaction():
             admin.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")  # the export, once claimed, waits for its end
             first = request(writer)
-            eventually(lambda: is_leased(dumper), timeout=20)
+            eventually(lambda: is_leased(dumper))
             second = request(writer, full=True)
             assert first < second
             assert requested(dumper) == [("t", second, True)]

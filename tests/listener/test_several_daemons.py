@@ -14,7 +14,7 @@ from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from datastore_dumper.lease import Leases
 from tests.support.converged import collect_all, left_in_database, orphans
-from tests.support.daemon import Dumper
+from tests.support.daemon import SHORT_LEASE, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.waiting import eventually
@@ -22,6 +22,12 @@ from tests.support.waiting import eventually
 TABLES = 30
 # A daemon that loses the race for a table, or whose session is ended, must find its way back without long pauses.
 RETRY = {"retry_initial_seconds": 0.1, "retry_max_seconds": 0.5}
+
+
+@pytest.fixture
+def dumper(dumper: Dumper) -> Dumper:
+    dumper.settings["lease"] = SHORT_LEASE
+    return dumper
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ class Pause:
 
     def wait(self) -> None:
         """Until the daemon is there."""
-        eventually(self._mark.exists, timeout=30)
+        eventually(self._mark.exists)
 
     def release(self) -> None:
         self._mark.with_name(f"{self._mark.name}.release").touch()
@@ -75,7 +81,7 @@ def test_a_daemon_frozen_beyond_its_lease_harms_nothing_when_it_wakes_up(
             frozen.process.send_signal(signal.SIGCONT)
             other.terminate()
         # All it may do now is notice, and go on with what is due.
-        eventually(lambda: frozen.all("lease_lost") or frozen.all("export_failed"), timeout=30)
+        eventually(lambda: frozen.all("lease_lost") or frozen.all("export_failed"))
         assert not frozen.all("published")
         assert dumper.file("t") == b"_id,a\r\n1,second\n"
         assert dumper.is_fresh()
@@ -123,7 +129,7 @@ def test_a_daemon_frozen_within_a_copy_keeps_nobody_from_truncating(
         finally:
             pause.release()
             frozen.process.send_signal(signal.SIGCONT)
-        eventually(lambda: dumper.is_fresh(), timeout=30)
+        eventually(lambda: dumper.is_fresh())
         assert dumper.file("t") == b"_id,a\r\n"
 
 
@@ -135,7 +141,8 @@ def test_a_daemon_frozen_while_it_reconciles_is_in_no_writers_way(dumper: Dumper
     writer.execute("ALTER TABLE renamed RENAME TO other")
     writer.execute("DROP TABLE dropped")
     pause = Pause(tmp_path, "within_reconcile")
-    with dumper.running(pause.env) as frozen:
+    # An export of its own would be in the way, which is another test's.
+    with dumper.running(pause.env, debounce={"quiet_seconds": 10, "max_delay_seconds": 60}) as frozen:
         pause.wait()
         frozen.process.send_signal(signal.SIGSTOP)
         try:
@@ -183,11 +190,11 @@ def test_a_daemon_takes_no_more_than_it_can_export(dumper: Dumper, writer, tmp_p
         eventually(lambda: _leased(dumper) == 2)
         with dumper.running() as other:
             eventually(
-                lambda: len({event["resource_id"] for event in other.all("published")}) == TABLES - 1, timeout=60
+                lambda: len({event["resource_id"] for event in other.all("published")}) == TABLES - 1, timeout=90
             )
             assert _leased(dumper) == 2
         pause.release()
-        eventually(lambda: len(stuck.all("published")) == 2, timeout=30)
+        eventually(lambda: len(stuck.all("published")) == 2)
 
 
 def test_each_daemon_adds_its_places(dumper: Dumper, writer, tmp_path: Path) -> None:
@@ -202,7 +209,7 @@ def test_each_daemon_adds_its_places(dumper: Dumper, writer, tmp_path: Path) -> 
             directory.mkdir()
             pauses.append(Pause(directory, "after_claim"))
             stack.enter_context(dumper.running(pauses[-1].env, export={"concurrency": 2}))
-            eventually(lambda count=count: _leased(dumper) == 2 * count, timeout=30)
+            eventually(lambda count=count: _leased(dumper) == 2 * count)
         with dumper.database.connect() as admin:
             assert (
                 admin.execute(
@@ -212,7 +219,7 @@ def test_each_daemon_adds_its_places(dumper: Dumper, writer, tmp_path: Path) -> 
             )
         for pause in pauses:
             pause.release()
-        eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)), timeout=60)
+        eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)))
 
 
 def test_what_somebody_has_published_since_is_not_exported_again(dumper: Dumper, writer) -> None:
@@ -232,7 +239,7 @@ def test_daemons_share_the_work(dumper: Dumper, writer) -> None:
         for round_ in range(1, 20):
             for number in range(TABLES):
                 writer.execute(f"INSERT INTO t{number} (a) VALUES ('{round_}')")
-            eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)), timeout=60)
+            eventually(lambda: all(dumper.is_fresh(f"t{number}") for number in range(TABLES)))
             counts = [len(daemon.all("published")) for daemon in (one, other)]
             if min(counts) * 4 > max(counts):
                 break

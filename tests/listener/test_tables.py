@@ -143,7 +143,7 @@ def test_another_least_size_is_heeded_without_a_change(dumper: Dumper, writer) -
 def test_on_demand(dumper: Dumper, writer) -> None:
     tables = {"policy": "on_demand"}
     with dumper.running(debounce=PATIENT, tables=tables) as daemon:
-        eventually(lambda: choices(dumper)["a-100"] == "not_asked", timeout=20)
+        eventually(lambda: choices(dumper)["a-100"] == "not_asked")
         ask(writer, "a-100")
         daemon.wait_for("published", resource_id="a-100", rows=100)
         add(writer, "b-100", 1)
@@ -246,7 +246,7 @@ def test_a_first_dump_that_another_daemon_takes_does_not_count(dumper: Dumper, w
     assert dumper.once() == 0
     with (
         dumper.database.connect() as other,
-        dumper.running(export={"first_dumps_per_minute": 1}, debounce={"quiet_seconds": 1}) as daemon,
+        dumper.running(export={"first_dumps_per_minute": 1}, debounce={"quiet_seconds": 5}) as daemon,
         dumper.database.connect() as admin,
     ):
         create_table(writer, "new", {"n": "int4"})
@@ -256,7 +256,10 @@ def test_a_first_dump_that_another_daemon_takes_does_not_count(dumper: Dumper, w
         daemon.wait_for("published", resource_id="new")
 
 
-def test_once_tries_again_what_somebody_was_just_writing_to(dumper: Dumper, writer) -> None:
+def test_once_tries_again_what_somebody_was_just_writing_to(
+    dumper: Dumper, writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datastore_dumper.daemon._MISSED_SECONDS", 5.0)
     assert dumper.once() == 0
     add(writer, "a-100", 1)
     add(writer, "b-100", 1)

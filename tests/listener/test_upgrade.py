@@ -52,11 +52,12 @@ def test_an_upgrade_loses_nothing_and_makes_nothing_anew(dumper: Dumper, former:
         assert (report.notices, report.tables, report.failed) == ((), 3, {})
         require_installed(admin)
         assert fresh(dumper) == {"published": True, "changed": False, "new": None}
-        with dumper.running(export=CSV):
-            eventually(lambda: fresh(dumper) == dict.fromkeys(("published", "changed", "new"), True), timeout=60)
-            writer.execute("INSERT INTO published (a) VALUES ('after')")
-            assert not fresh(dumper)["published"]
-            eventually(lambda: all(fresh(dumper).values()), timeout=60)
+        with dumper.running(export=CSV) as daemon:
+            eventually(lambda: fresh(dumper) == dict.fromkeys(("published", "changed", "new"), True))
+            with daemon.frozen():
+                writer.execute("INSERT INTO published (a) VALUES ('after')")
+                assert not fresh(dumper)["published"]
+            eventually(lambda: all(fresh(dumper).values()))
         for name in ("published", "changed", "new"):
             rows = writer.execute(f"SELECT _id, a FROM {name} ORDER BY _id").fetchall()
             assert dumper.file(name) == b"_id,a\r\n" + b"".join(f"{id},{a}\n".encode() for id, a in rows)

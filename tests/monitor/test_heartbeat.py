@@ -13,8 +13,9 @@ import pytest
 
 from datastore_dumper.monitor.heartbeat import Heartbeat
 from tests.support.daemon import Dumper
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
-from tests.support.watching import Watched, fetch, free_port
+from tests.support.watching import Watched, fetch
 
 SECRET = "s3cr3t-0f3a"
 EVERY_SECOND = {"reconcile_interval_seconds": 1}
@@ -32,7 +33,7 @@ class Alarm:
             def do_GET(self) -> None:
                 alarm.requests.append(f"{self.path} {self.headers['User-Agent']}")
                 if alarm.status == 0:
-                    release.wait(60)
+                    release.wait(90)
                     return
                 self.send_response(alarm.status)
                 self.end_headers()
@@ -62,7 +63,7 @@ def test_a_call_after_each_healthy_round(
     dumper: Dumper, writer: psycopg.Connection, watched: Watched, alarm: Alarm
 ) -> None:
     with dumper.running(monitor={**watched.settings, "heartbeat_url": alarm.url}, look=EVERY_SECOND) as daemon:
-        eventually(lambda: len(alarm.requests) >= 3, timeout=30)
+        eventually(lambda: len(alarm.requests) >= 3)
         assert alarm.requests[0].startswith(f"/{SECRET}?key={SECRET} datastore-dumper/")
         files = dumper.directory / "files"
         parked = files.rename(dumper.directory / "parked")
@@ -71,7 +72,7 @@ def test_a_call_after_each_healthy_round(
         daemon.wait_for("storage_unverified", 4)
         assert len(alarm.requests) <= calls + 1, "none while it cannot do its work (one may have been on its way)"
         parked.rename(files)
-        eventually(lambda: len(alarm.requests) >= calls + 3, timeout=30)
+        eventually(lambda: len(alarm.requests) >= calls + 3)
         alarm.status = 500
         failed = daemon.wait_for("heartbeat_failed")
         assert failed["error"] == "the answer was 500"
@@ -83,7 +84,7 @@ def test_a_call_after_each_healthy_round(
 def test_who_does_not_answer_holds_nobody_up(dumper: Dumper, writer: psycopg.Connection, alarm: Alarm) -> None:
     alarm.status = 0
     with dumper.running(monitor={"heartbeat_url": alarm.url}, look=EVERY_SECOND) as daemon:
-        eventually(lambda: alarm.requests, timeout=30)
+        eventually(lambda: alarm.requests)
         writer.execute("INSERT INTO t (a) VALUES ('x')")
         daemon.wait_for("published", resource_id="t", rows=1)
         assert daemon.terminate() == 0

@@ -27,9 +27,9 @@ def test_an_idle_daemon_asks_little(dumper: Dumper, writer: psycopg.Connection, 
         there = {"dsn": proxy.dsn(dumper.database.dsn_for("dumper"))}
         with dumper.running(database=there, monitor=watched.settings, look=look) as daemon:
             daemon.wait_for("published", resource_id="t")
-            eventually(lambda: watched.readiness()[1] == "ready", timeout=30)
+            eventually(lambda: watched.readiness()[1] == "ready")
             looks = count("look_duration_seconds_count")
-            eventually(lambda: count("look_duration_seconds_count") > looks + 1, timeout=60)
+            eventually(lambda: count("look_duration_seconds_count") > looks + 1)
 
             looks, before, started = count("look_duration_seconds_count"), proxy.statements, time.monotonic()
             for _ in range(100):  # these ask Postgres nothing
@@ -40,7 +40,7 @@ def test_an_idle_daemon_asks_little(dumper: Dumper, writer: psycopg.Connection, 
 
             rounds, before = count("reconcile_duration_seconds_count"), proxy.statements
             daemon.process.send_signal(signal.SIGHUP)
-            eventually(lambda: count("reconcile_duration_seconds_count") > rounds, timeout=60)
+            eventually(lambda: count("reconcile_duration_seconds_count") > rounds)
             a_round = proxy.statements - before
     asked = between_rounds + a_round / look["reconcile_interval_seconds"]
     assert 0.1 < asked < MOST_PER_SECOND, f"{between_rounds:.2f} a second, and {a_round} in a round"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import psycopg
 
 from tests.support.daemon import Dumper
@@ -24,28 +26,28 @@ def test_notifications_that_are_lost(dumper: Dumper, writer: psycopg.Connection,
     with proxy_to(dumper.database.dsn) as proxy:
         there = {"dsn": proxy.dsn(dumper.database.dsn_for("dumper"))}
         with dumper.running(database=there, monitor=watched.settings) as daemon:
-            eventually(lambda: states(watched) == only("flowing"), timeout=30)
+            eventually(lambda: states(watched) == only("flowing"))
             assert watched.metrics()["notify_round_trip_seconds_count"] >= 1
             proxy.drop_notifications()
-            daemon.wait_for("notify_silent", timeout_seconds=60)
+            daemon.wait_for("notify_silent")
             assert states(watched) == only("silent")
             assert watched.readiness() == (200, "degraded", ["notify"])
             writer.execute("INSERT INTO t (a) VALUES ('x')")
             daemon.wait_for("published", resource_id="t", rows=1)
             proxy.restore()
-            daemon.wait_for("notify_flowing", timeout_seconds=60)
+            daemon.wait_for("notify_flowing")
             assert states(watched) == only("flowing")
             assert daemon.all("connection_lost") == [], "a connection that only loses notifications is not given up"
 
 
 def test_the_pings_of_others_wake_nobody(dumper: Dumper, writer: psycopg.Connection, watched: Watched) -> None:
     other = Watched.somewhere()
-    with (
-        dumper.running(monitor=watched.settings, look={"interval_seconds": 60}) as daemon,
-        dumper.running(monitor=other.settings, look={"interval_seconds": 0.5}),
-    ):
+    with ExitStack() as running:
+        daemon = running.enter_context(dumper.running(monitor=watched.settings, look={"interval_seconds": 60}))
         daemon.wait_for("published", resource_id="t")
-        eventually(lambda: states(other) == only("flowing"), timeout=30)
+        eventually(lambda: watched.metrics()["reconcile_duration_seconds_count"] == 1)
+        running.enter_context(dumper.running(monitor=other.settings, look={"interval_seconds": 0.5}))
+        eventually(lambda: states(other) == only("flowing"))
         rung = watched.metrics()["notifications_total"]
         looked = watched.metrics()["look_duration_seconds_count"]
         pings = other.metrics()["notify_round_trip_seconds_count"]
@@ -58,7 +60,7 @@ def test_notifications_that_are_off(dumper: Dumper, writer: psycopg.Connection, 
     with dumper.database.connect() as admin:
         admin.execute(f"ALTER DATABASE {dumper.database.name} SET datastore_dumper.notify = off")
     with dumper.running(monitor=watched.settings):
-        eventually(lambda: states(watched) == only("off"), timeout=30)
+        eventually(lambda: states(watched) == only("off"))
         assert watched.readiness() == (200, "ready", [])
 
 
@@ -67,5 +69,5 @@ def test_a_pooler_that_does_not_let_them_through(
 ) -> None:
     pooled = {"dsn": pgbouncer.dsn(dumper.database.dsn_for("dumper"))}
     with dumper.running(database=pooled, monitor=watched.settings) as daemon:
-        daemon.wait_for("notify_silent", timeout_seconds=60)
+        daemon.wait_for("notify_silent")
         assert watched.readiness() == (200, "degraded", ["notify"])

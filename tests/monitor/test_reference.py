@@ -109,7 +109,7 @@ def test_promtool_has_no_complaint(command: tuple[str, ...]) -> None:
     if promtool is None:
         # Continuous integration installs it (.ci/run).
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no promtool: install prometheus")
-    done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

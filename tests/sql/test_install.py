@@ -310,7 +310,7 @@ def test_another_role_for_the_daemon_may_read_all_tables(
         admin.execute("ROLLBACK")
         if printed:
             subprocess.run(
-                [psql, "-X", "-q", "-d", database.dsn], input=printed_script(others), text=True, check=True, timeout=60
+                [psql, "-X", "-q", "-d", database.dsn], input=printed_script(others), text=True, check=True, timeout=90
             )
         else:
             assert install(handle(database), others).failed == {}
@@ -360,7 +360,9 @@ def test_a_table_that_is_busy_is_reported_not_waited_for(database: ScratchDataba
     assert install(handle(database), ROLES).attached == 1
 
 
-def test_nobody_waits_long_behind_whoever_gives_a_busy_table_its_triggers(database: ScratchDatabase) -> None:
+def test_nobody_waits_long_behind_whoever_gives_a_busy_table_its_triggers(
+    database: ScratchDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Writers queue behind the lock that waits for another writer; theirs fail after a second. The table is tried again, and
     has its triggers as soon as it is free for a moment."""
     with (
@@ -369,6 +371,7 @@ def test_nobody_waits_long_behind_whoever_gives_a_busy_table_its_triggers(databa
         database.connect() as admin,
         ThreadPoolExecutor(1) as thread,
     ):
+        monkeypatch.setattr("datastore_dumper.install._ATTACH_ROUNDS", 50)
         create_table(first, "busy", {"a": "text"})
         second.execute("SET lock_timeout = '1s'")
         first.execute("BEGIN")
@@ -419,7 +422,7 @@ def test_printed_for_psql(database: ScratchDatabase, other_database: ScratchData
 
     def run(script: str) -> None:
         done = subprocess.run(
-            [psql, "-X", "-q", "-d", database.dsn], input=script, text=True, capture_output=True, timeout=60
+            [psql, "-X", "-q", "-d", database.dsn], input=script, text=True, capture_output=True, timeout=90
         )
         assert done.returncode == 0, done.stderr
         assert "ERROR" not in done.stderr

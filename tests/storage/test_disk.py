@@ -205,7 +205,7 @@ def test_writers_and_deletes_do_not_meet(disk: DiskStorage, directory: Path) -> 
             disk.delete(f"t/{name}{number}/t.csv")
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, "abcd", timeout=60))
+        list(threads.map(work, "abcd", timeout=90))
     assert files(directory) == []
 
 
@@ -225,7 +225,7 @@ DiskStorage(DiskSettings(Path(sys.argv[1]))).write("t/1/t.csv", parts(), ObjectH
 @pytest.fixture
 def killed(directory: Path) -> Path:
     """What a writer of t/1/t.csv leaves that is killed in the middle."""
-    subprocess.run([sys.executable, "-c", _KILLED, str(directory)], timeout=60)
+    subprocess.run([sys.executable, "-c", _KILLED, str(directory)], timeout=90)
     (left,) = (directory / "t/1").iterdir()
     assert left.read_bytes() == b"half"
     return left

@@ -35,7 +35,7 @@ HEADERS = ObjectHeaders("text/csv; charset=utf-8", 'täble "1" (2).csv')
 
 @pytest.fixture
 def http() -> Iterator[urllib3.PoolManager]:
-    pool = urllib3.PoolManager(retries=False, timeout=30)
+    pool = urllib3.PoolManager(retries=False, timeout=90)
     yield pool
     pool.clear()
 
@@ -330,7 +330,7 @@ def test_links_and_reading_need_the_sdk_alone() -> None:
         "third = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)\n"
         "assert not third & {'psycopg', 'pydantic', 'click', 'structlog', 'yaml'}, third\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=90)
 
 
 def ignoring(header: str, direct: S3Storage) -> Callable[[Request], Answer | None]:

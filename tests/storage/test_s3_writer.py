@@ -87,7 +87,7 @@ def test_a_failed_part_stops_the_source(s3_through: Through, faulty: Front) -> N
     def source() -> Iterator[Part]:
         try:
             yield BytesPart(bytes(2 * PART + 1))
-            assert refused.wait(30)
+            assert refused.wait(90)
             for _ in range(2000):
                 yield BytesPart(b"x")
                 stopped.wait(0.005)
@@ -261,7 +261,7 @@ def test_fetched_bytes_that_break_off_are_fetched_again(s3_through: Through, fau
 
 
 def test_parts_go_in_parallel_but_not_all_at_once(s3_through: Through, faulty: Front, tmp_path: Path) -> None:
-    together = threading.Barrier(3, timeout=30)
+    together = threading.Barrier(3, timeout=90)
     lock = threading.Lock()
     running = most = 0
 

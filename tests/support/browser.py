@@ -110,7 +110,7 @@ class Browser:
         self._post("actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
 
     def wait_for(self, selector: str) -> None:
-        eventually(lambda: self.count(selector) > 0, timeout=30)
+        eventually(lambda: self.count(selector) > 0)
 
     def resize(self, width: int, height: int = 900) -> None:
         """The page's own size in pixels, which may be less than a window's."""
@@ -179,7 +179,7 @@ def headless_chromium(directory: Path) -> Iterator[Browser]:
             root = f"http://127.0.0.1:{port}/session"
             options = {"binary": chromium, "args": [*_OPTIONS, f"--user-data-dir={directory / 'profile'}"]}
             # The driver waits so long until an element is there and can be typed into (WebDriver, 9.1 and 12.5.3).
-            timeouts = {"implicit": 20_000}
+            timeouts = {"implicit": 20_000, "script": 100_000}
             wanted = {"alwaysMatch": {"browserName": "chrome", "timeouts": timeouts, "goog:chromeOptions": options}}
             with urllib3.PoolManager(timeout=urllib3.Timeout(120), retries=False) as http:
                 value = http.request("POST", root, json={"capabilities": wanted}).json()["value"]
@@ -191,7 +191,7 @@ def headless_chromium(directory: Path) -> Iterator[Browser]:
                 browser._call("DELETE", "")
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)
 
 
 def _program(name: str) -> str:

@@ -29,7 +29,11 @@ from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
 
-WAIT_SECONDS = 30
+SHORT_LEASE = {"ttl_seconds": 2}
+"""For tests that wait until one has run out. In others a pause of the machine would end it, too."""
+WAIT_SECONDS = 60
+STOP_SECONDS = 90
+"""More than the daemon takes at the most: shutdown_timeout_seconds, and twice 10 s for what does not heed."""
 
 
 @dataclass
@@ -96,6 +100,8 @@ class DaemonProcess:
 
     process: subprocess.Popen[str]
     events: list[dict[str, Any]] = field(default_factory=list)
+    _ended: bool = False
+    """It has said its last."""
     _news: threading.Condition = field(default_factory=threading.Condition)
 
     @classmethod
@@ -128,6 +134,7 @@ class DaemonProcess:
                 self.events.append(event)
                 self._news.notify_all()
         with self._news:
+            self._ended = True
             self._news.notify_all()
 
     def all(self, event: str, **values: Any) -> list[dict[str, Any]]:
@@ -140,7 +147,7 @@ class DaemonProcess:
         """The count-th event of that name with those values, as soon as it is logged."""
         with self._news:
             found = self._news.wait_for(
-                lambda: len(self.all(event, **values)) >= count or self.process.poll() is not None,
+                lambda: len(self.all(event, **values)) >= count or self._ended,
                 timeout_seconds,
             )
             matching = self.all(event, **values)
@@ -151,20 +158,37 @@ class DaemonProcess:
     def children(self) -> set[int]:
         """The processes that it has started (proc(5), children)."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return {int(pid) for task in tasks for pid in task.read_text().split()}
+        return {int(pid) for task in tasks for pid in read_process(task).split()}
 
     def worker_processes(self) -> set[int]:
         """Those of them that export segments."""
-        return {pid for pid in self.children() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return {pid for pid in self.children() if b"spawn_main" in read_process(Path(f"/proc/{pid}/cmdline"))}
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(WAIT_SECONDS)
+        return self.process.wait(STOP_SECONDS)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing during the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(WAIT_SECONDS)
+
+
+def read_process(file: Path) -> bytes:
+    """What a file below /proc says of a process or thread, which may have ended meanwhile: then nothing."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture
@@ -184,7 +208,6 @@ def dumper_for(database: ScratchDatabase, directory: Path) -> Dumper:
             "database": {"dsn": database.dsn_for("dumper")},
             "roles": {"daemon": "dumper", "ckan_write": "ckan_write", "ckan_read": "ckan_read"},
             "debounce": {"quiet_seconds": 0.2, "max_delay_seconds": 10},
-            "lease": {"ttl_seconds": 2},
             "export": {"spool_directory": str(directory), "retry_initial_seconds": 0.2},
             "look": {"interval_seconds": 2, "reconcile_interval_seconds": 60},
             "storage": {"type": "disk", "disk": {"directory": str(files)}},

@@ -14,6 +14,7 @@ import pytest
 
 from datastore_dumper.demo.child import start_child, stop_child
 from tests.support.ckan_env import CHECKOUT
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 _DEPLOY = CHECKOUT / "deploy" / "nginx"
@@ -69,7 +70,7 @@ def deployed(name: str, changes: dict[str, str]) -> str:
 @contextmanager
 def nginx_before(ckan_url: str, directory: Path, locations: str) -> Iterator[str]:
     """Passes requests to CKAN, and has other locations. Yields its URL."""
-    port = _free_port()
+    port = free_port()
     server = _BEFORE_CKAN.format(port=port, ckan=ckan_url, locations=locations)
     with running_nginx(directory, server, port):
         yield f"http://127.0.0.1:{port}"
@@ -78,7 +79,7 @@ def nginx_before(ckan_url: str, directory: Path, locations: str) -> Iterator[str
 @contextmanager
 def nginx_server(directory: Path, server: str) -> Iterator[str]:
     """A server block in which `@port@` stands for the port. Yields host and port."""
-    port = _free_port()
+    port = free_port()
     with running_nginx(directory, server.replace("@port@", str(port)), port):
         yield f"127.0.0.1:{port}"
 
@@ -98,16 +99,11 @@ def running_nginx(directory: Path, server: str, port: int) -> Iterator[None]:
             output=log,
         )
     try:
-        eventually(lambda: process.poll() is not None or _listens(port), timeout=30)
+        eventually(lambda: process.poll() is not None or _listens(port))
         assert process.poll() is None, (directory / "error.log").read_text() + (directory / "output.log").read_text()
         yield
     finally:
         stop_child(process, ((signal.SIGTERM, 10.0),))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

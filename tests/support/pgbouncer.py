@@ -17,6 +17,7 @@ from psycopg import conninfo
 
 from datastore_dumper.demo.child import start_child, stop_child, unprivileged_account
 from datastore_dumper.demo.private_directory import temporary_base
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import eventually
 
@@ -50,8 +51,7 @@ def _running(program: str, server: PostgresServer) -> Iterator[PgBouncer]:
     account = unprivileged_account()
     directory = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=temporary_base(account)))
     try:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         target = conninfo.conninfo_to_dict(server.superuser_dsn)
         users = directory / "users.txt"
         users.write_text("".join(f'"{name}" "{password}"\n' for name, password in server.passwords.items()))

@@ -13,6 +13,8 @@ from typing import Any
 
 from psycopg import conninfo
 
+from tests.support.ports import free_port
+
 _CHUNK_BYTES = 256 * 1024
 _ORDER_SECONDS = 10
 _HEADER_BYTES = 5  # of a message of Postgres: its type and its length, which counts itself but not the type
@@ -24,7 +26,7 @@ class Proxy:
     """Between the daemons and a server. `dsn` leads a connection string through it."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.port = 0
+        self.port = free_port()
         self.dropped_notifications = 0
         self.bytes_from_server = 0
         self.statements = 0
@@ -83,7 +85,6 @@ class Proxy:
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_CHUNK_BYTES)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _restore(self) -> None:
         self._delay_seconds = 0.0

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], timeout: float = 10.0, interval: float = 0.02) -> T:
+def eventually(condition: Callable[[], T], timeout: float = 60.0, interval: float = 0.02) -> T:
     """The first true answer of `condition`, asked every `interval` seconds. Fails after `timeout` seconds.
 
     A condition that raises `AssertionError` is false; the last of those is what the failure shows.

@@ -18,6 +18,7 @@ from tests.torture.faults import Faults
 from tests.torture.ledger import FORMATS, State, committed, newest, state_of
 
 _AFTER_THAW_SECONDS = 3
+_STALLED_SECONDS = 0.5
 _WAITS = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - w.waitstart)) * 1000, 0)::int,
     string_agg(DISTINCT a.query || ' <- ' || o.application_name || ': ' || o.query, '; ')
@@ -58,6 +59,7 @@ class Observer:
         self._dice = random.Random(f"observer {seed}")
         self._states: dict[str, State] = {}
         self._last: dict[tuple[str, str], State] = {}
+        self._looked_at = time.monotonic()
         self._number = 0
         self._lock = threading.Lock()
 
@@ -95,7 +97,9 @@ class Observer:
         assert row is not None
         waited, who = row
         findings = self.findings
-        if self._faults.frozen_within(_AFTER_THAW_SECONDS):
+        since, self._looked_at = time.monotonic() - self._looked_at, time.monotonic()
+        # A machine that stands still for longer than between two looks is as good as frozen.
+        if self._faults.frozen_within(_AFTER_THAW_SECONDS) or since > _STALLED_SECONDS:
             findings.max_ddl_wait_frozen_ms = max(findings.max_ddl_wait_frozen_ms, waited)
         elif waited > findings.max_ddl_wait_ms:
             findings.max_ddl_wait_ms, findings.longest_wait = waited, who or ""

@@ -86,20 +86,22 @@ def burst(
 
     `rows` is the size of the table, just loaded: every change finds its row.
     """
-    started = last = time.monotonic()
+    started = time.monotonic()
+    former = started
+    """Before the last change: what the daemon sees of it has the time of the trigger, not that of the commit."""
     long_pauses = 0
     pacing = Event()
     for number in range(commits):
         pacing.wait(max(0.0, started + seconds * number / commits - time.monotonic()))
         step, kind = divmod(number, 10)
+        before = time.monotonic()
         if kind == 0:
             writer.execute(query("demo_insert"), {"flight": number})
         elif kind == 1 and step < _DELETED_ROWS:
             writer.execute(query("demo_delete"), {"id": step + 1})
         else:
             writer.execute(query("demo_update"), {"id": _DELETED_ROWS + 1 + number * _PRIME % (rows - _DELETED_ROWS)})
-        now = time.monotonic()
-        long_pauses += now - last >= quiet_seconds
-        last = now
+        long_pauses += time.monotonic() - former >= quiet_seconds
+        former = before
         progress(number + 1)
-    return Burst(commits, last - started, long_pauses)
+    return Burst(commits, time.monotonic() - started, long_pauses)

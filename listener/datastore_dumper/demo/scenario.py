@@ -275,5 +275,6 @@ class _Story:
         return sum(event["resource_id"] == datastore.RESOURCE_ID for event in self._program.events("published"))
 
     def _files(self) -> list[Path]:
-        """Dumps: the mark of the storage stays."""
-        return [path for path in self._program.files.rglob("*") if path.is_file() and path.name != MARK_NAME]
+        """Dumps: the mark of the storage stays. (`Path.rglob` fails of a directory that the daemon removes meanwhile.)"""
+        found = (Path(directory) / name for directory, _, names in os.walk(self._program.files) for name in names)
+        return [path for path in found if path.name != MARK_NAME]

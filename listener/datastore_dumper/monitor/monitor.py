@@ -69,7 +69,7 @@ class Monitor:
         elif self._is_ready:
             self._manager.status(self._status())
         turned = self.health.turned_at
-        if turned != self._told_turn or facts.stopping:
+        if self._is_ready and (turned != self._told_turn or facts.stopping):
             self._told_turn = turned
             self._manager.alive()
 

@@ -25,14 +25,11 @@
     }
     return fetch(window.location.href, { credentials: "same-origin" })
       .then(function (response) {
-        // Somebody who was logged out is sent to another page.
-        return response.ok && !response.redirected ? response.text() : null;
-      })
-      .then(function (html) {
-        if (html !== null) {
-          update(html);
-          wait();
+        // Somebody who was logged out is sent to another page, or refused. What else goes wrong may pass.
+        if (response.redirected || [401, 403, 404].indexOf(response.status) !== -1) {
+          return null;
         }
+        return (response.ok ? response.text().then(update) : Promise.resolve()).then(wait);
       })
       .catch(wait);
   }
