@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -268,6 +269,23 @@ def test_an_encoding_that_is_not_ckans(dumper: Dumper, results: Results, postgre
     assert found.status == "warning"
     assert "the encoding is SQL_ASCII" in found.found
     assert "ENCODING 'UTF8'" in found.mend
+
+
+def test_somebody_elses_check_at_the_same_time(installed: Dumper, results: Results) -> None:
+    over = threading.Event()
+
+    def check_again_and_again() -> None:
+        with installed.database.connect() as other:
+            while not over.is_set():
+                other.execute("NOTIFY datastore_dumper_check, 'of another check'")
+
+    thread = threading.Thread(target=check_again_and_again)
+    thread.start()
+    try:
+        assert results()["database.listen"].status == "ok"
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_what_is_said_of_a_standby(

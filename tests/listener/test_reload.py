@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import psycopg
 import pytest
 
+from datastore_dumper.cli.options import database_of
+from datastore_dumper.config import Config
+from datastore_dumper.daemon import Daemon
 from datastore_dumper.install import install
-from tests.support.daemon import Dumper
+from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 
@@ -55,6 +59,39 @@ def test_a_wrong_file_changes_nothing(dumper: Dumper, writer: psycopg.Connection
         daemon.wait_for("config_refused", 2)
         writer.execute("INSERT INTO t (a) VALUES ('x')")
         daemon.wait_for("published", resource_id="t", rows=1)
+
+
+def test_of_two_hangups_the_later_one_counts(dumper: Dumper) -> None:
+    """However long the first takes to read the file, which may have been written again meanwhile."""
+    former, later = (
+        dumper.config(debounce={"quiet_seconds": seconds, "max_delay_seconds": 60}) for seconds in (11, 12)
+    )
+    read, go_on = threading.Event(), threading.Event()
+
+    def read_former() -> Config:
+        read.set()
+        assert go_on.wait(30)
+        return former
+
+    answers = iter((read_former, lambda: later))
+    daemon = Daemon(dumper.config(), database_of(later), dumper.storage, lambda: next(answers)())
+    first, second = (threading.Thread(target=daemon._reload) for _ in range(2))
+    first.start()
+    assert read.wait(30)
+    second.start()
+    second.join(0.2)  # as far as it comes
+    go_on.set()
+    first.join()
+    second.join()
+    assert daemon._config.debounce.quiet_seconds == 12
+
+
+def test_a_hangup_as_soon_as_the_daemon_has_said_a_word(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with DaemonProcess.start(dumper.write_config()) as daemon:
+        daemon.wait_for("daemon_started")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("config_reloaded")
+        daemon.wait_for("listening")
 
 
 def test_secrets_are_not_told(dumper: Dumper, writer: psycopg.Connection) -> None:
