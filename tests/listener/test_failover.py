@@ -21,7 +21,7 @@ from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
 from tests.support.postgres import ScratchDatabase
-from tests.support.proxy import proxy_to
+from tests.support.proxy import Proxy, proxy_to
 from tests.support.standby import StandbyServer
 from tests.support.waiting import eventually
 
@@ -57,53 +57,58 @@ def promote(standby: StandbyServer) -> None:
         assert admin.execute("SELECT pg_promote()").fetchone() == (True,)
 
 
+@contextmanager
+def behind_proxy(dumper: Dumper) -> Iterator[tuple[Proxy, DaemonProcess]]:
+    """A daemon whose connection string can lead elsewhere."""
+    with proxy_to(dumper.database.server.superuser_dsn) as proxy:
+        there = proxy.dsn(dumper.database.dsn_for("dumper"))
+        with dumper.running(database={"dsn": there}, look={"reconcile_interval_seconds": 1}) as daemon:
+            yield proxy, daemon
+
+
 def test_after_a_failover_the_files_are_those_of_the_new_primary(
     dumper: Dumper, writer: Connection, standby_server: StandbyServer
 ) -> None:
     """The standby lacks the last commit and its publication."""
-    with proxy_to(dumper.database.server.superuser_dsn) as proxy:
-        there = proxy.dsn(dumper.database.dsn_for("dumper"))
-        with dumper.running(database={"dsn": there}, look={"reconcile_interval_seconds": 1}) as daemon:
-            daemon.wait_for("published", resource_id="t", rows=1)
-            detach(standby_server, writer)
-            writer.execute("INSERT INTO t (a) VALUES ('lost')")
-            daemon.wait_for("published", resource_id="t", rows=2)
-            promote(standby_server)
-            proxy.lead_to("127.0.0.1", standby_server.process.port)
-            proxy.cut()
-            daemon.wait_for("listening", 2)
-            with standby_server.connect(dumper.database.name) as promoted:
-                promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
-                eventually(lambda: not_fresh(promoted, FORMATS) == [])
-                key, timeline = promoted.execute(
-                    "SELECT storage_key, timeline FROM datastore_dumper.dump_status WHERE format = 'csv'"
-                ).fetchone() or ("", 0)
-                rows = [f"{number},{text}\n" for number, text in promoted.execute("SELECT _id, a FROM t ORDER BY _id")]
-            with dumper.storage.open(key) as stream:
-                assert stream.read().decode() == "_id,a\r\n" + "".join(rows)
-            assert "lost" not in "".join(rows)
-            assert timeline == 2
+    with behind_proxy(dumper) as (proxy, daemon):
+        daemon.wait_for("published", resource_id="t", rows=1)
+        detach(standby_server, writer)
+        writer.execute("INSERT INTO t (a) VALUES ('lost')")
+        daemon.wait_for("published", resource_id="t", rows=2)
+        promote(standby_server)
+        proxy.lead_to("127.0.0.1", standby_server.process.port)
+        proxy.cut()
+        daemon.wait_for("listening", 2)
+        with standby_server.connect(dumper.database.name) as promoted:
+            promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
+            eventually(lambda: not_fresh(promoted, FORMATS) == [])
+            key, timeline = promoted.execute(
+                "SELECT storage_key, timeline FROM datastore_dumper.dump_status WHERE format = 'csv'"
+            ).fetchone() or ("", 0)
+            rows = [f"{number},{text}\n" for number, text in promoted.execute("SELECT _id, a FROM t ORDER BY _id")]
+        with dumper.storage.open(key) as stream:
+            assert stream.read().decode() == "_id,a\r\n" + "".join(rows)
+        assert "lost" not in "".join(rows)
+        assert timeline == 2
 
 
 def test_a_standby_in_the_primarys_place_is_waited_for(
     dumper: Dumper, writer: Connection, standby_server: StandbyServer
 ) -> None:
     """The name in the connection string leads to it before somebody promotes it."""
-    with proxy_to(dumper.database.server.superuser_dsn) as proxy:
-        there = proxy.dsn(dumper.database.dsn_for("dumper"))
-        with dumper.running(database={"dsn": there}, look={"reconcile_interval_seconds": 1}) as daemon:
-            daemon.wait_for("published", resource_id="t", rows=1)
-            detach(standby_server, writer)
-            proxy.lead_to("127.0.0.1", standby_server.process.port)
-            proxy.cut()
-            for purpose in ("listen", "keep house"):
-                eventually(lambda purpose=purpose: refused_writes(daemon, purpose))  # type: ignore[misc]
-            assert daemon.process.poll() is None
-            promote(standby_server)
-            with standby_server.connect(dumper.database.name) as promoted:
-                eventually(lambda: promoted.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
-                promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
-                eventually(lambda: not_fresh(promoted, FORMATS) == [])
+    with behind_proxy(dumper) as (proxy, daemon):
+        daemon.wait_for("published", resource_id="t", rows=1)
+        detach(standby_server, writer)
+        proxy.lead_to("127.0.0.1", standby_server.process.port)
+        proxy.cut()
+        for purpose in ("listen", "keep house"):
+            eventually(lambda purpose=purpose: refused_writes(daemon, purpose))  # type: ignore[misc]
+        assert daemon.process.poll() is None
+        promote(standby_server)
+        with standby_server.connect(dumper.database.name) as promoted:
+            eventually(lambda: promoted.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
+            promoted.execute("INSERT INTO t (a) VALUES ('of the new history')")
+            eventually(lambda: not_fresh(promoted, FORMATS) == [])
 
 
 def refused_writes(daemon: DaemonProcess, purpose: str) -> bool:
