@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from datastore_dumper.errors import EXIT_CONFIG
@@ -11,6 +12,9 @@ def main() -> None:
     """Run the command line."""
     try:
         from datastore_dumper.cli import main as run
+    except KeyboardInterrupt:  # in the moment that loading takes; afterwards the command line sees to it
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(128 + signal.SIGINT)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("datastore_dumper"):
             raise

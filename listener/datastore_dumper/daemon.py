@@ -20,11 +20,12 @@ from pathlib import Path
 from datastore_dumper import __version__
 from datastore_dumper.config import Config
 from datastore_dumper.config.reload import take_over
-from datastore_dumper.database import Connection, Database, database_errors
+from datastore_dumper.database import Connection, Database, database_errors, takes_no_writes
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Pace, Pending, agenda, startable
 from datastore_dumper.errors import ConfigError
+from datastore_dumper.export import require_reader
 from datastore_dumper.failpoints import arm
 from datastore_dumper.housekeeping import Housekeeping
 from datastore_dumper.install import require_installed
@@ -38,6 +39,7 @@ from datastore_dumper.monitor.storage import MeteredStorage
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
 from datastore_dumper.spool import spool_directory
+from datastore_dumper.standby import is_in_recovery
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import watch
 from datastore_dumper.wiring import debounce_of, standby_of, work_settings
@@ -102,6 +104,10 @@ class Daemon:
         with self._database.connect("check") as connection:
             if connection.pooled:
                 log.info("pooler_found", note="notifications may not pass it; see `datastore-dumper check`")
+            with database_errors():
+                if is_in_recovery(connection):
+                    raise takes_no_writes("it is a standby")
+                require_reader(connection, self._config.roles.ckan_read)
             require_installed(connection)
             if self._standby is not None:
                 self._standby.check(connection)
@@ -288,13 +294,20 @@ class Daemon:
         future.add_done_callback(done)
 
     def _dump(self, relid: int, spool: Path) -> bool | None:
+        worker = self._worker(spool)
+        settings = worker.settings
         try:
-            return self._worker(spool).dump(relid)
+            return worker.dump(relid)
         except PASSING as error:
             # The lease runs out by itself, and the changes are still there.
-            exports.ended(self._settings.selection.formats, "interrupted")
+            exports.ended(settings.selection.formats, "interrupted")
             log.warning("export_interrupted", relid=relid, error=error.message)
+            # It may be that nobody can work now, and yet look for work: a standby in the primary's place, no connection left.
+            self._supervisor.stop.wait(self._config.look.interval_seconds)
             return False
+        finally:
+            if self._settings is not settings:  # the reconciler had its say before this file was there
+                self._housekeeping_due.set()
 
     def _worker(self, spool: Path) -> Worker:
         worker: Worker | None = getattr(self._local, "worker", None)

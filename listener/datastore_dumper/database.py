@@ -134,7 +134,7 @@ class Database:
                 if splits_password(self.dsn):
                     raise ConfigError(
                         "The connection string has more than one @, or one after a /",
-                        hint="In a password, write %40 for @ and %2F for /.",
+                        hint="In a password, write %40 for @, %2F for /, %25 for % and %20 for a space.",
                     )
                 parameters = conninfo.make_conninfo(
                     self.dsn,
@@ -208,17 +208,30 @@ def explain(error: psycopg.Error) -> DumperError:
             hint=hint
             or "Run `datastore-dumper install` with roles.daemon set to database.dsn's role: it grants the rights.",
         )
-    if isinstance(error, errors.ReadOnlySqlTransaction):  # or LISTEN on a standby
-        return UnavailableError(
-            f"The server of database.dsn takes no writes: {text}",
-            hint="Point database.dsn at the primary (of several hosts, target_session_attrs=read-write finds it); a standby goes "
-            "into database.replica_dsn.",
-        )
+    if _is_of_standby(error, text):
+        return takes_no_writes(text)
     if isinstance(error, errors.UndefinedObject):
         return ConfigError(f"Postgres: {text}", hint=hint)
     if isinstance(error, psycopg.OperationalError):
         return UnavailableError(f"Postgres: {text}", hint=hint)
     return DumperError(f"Postgres: {text}", hint=hint)
+
+
+def takes_no_writes(reason: str) -> UnavailableError:
+    """What may pass: a standby is promoted, a name leads to another server."""
+    return UnavailableError(
+        f"The server of database.dsn takes no writes: {reason}",
+        hint="Point database.dsn at the primary (of several hosts, target_session_attrs=read-write finds it); a standby goes "
+        "into database.replica_dsn.",
+    )
+
+
+def _is_of_standby(error: psycopg.Error, text: str) -> bool:
+    """Writes and LISTEN there have a code of their own (25006); the others share theirs (READ WRITE, functions for positions)."""
+    return isinstance(error, errors.ReadOnlySqlTransaction) or (
+        isinstance(error, errors.FeatureNotSupported | errors.ObjectNotInPrerequisiteState)
+        and ("during recovery" in text or "recovery is in progress" in text)
+    )
 
 
 def _explain_connecting(text: str) -> DumperError:
@@ -231,6 +244,12 @@ def _explain_connecting(text: str) -> DumperError:
     if "permission denied for database" in text:
         return PermissionDeniedError(
             f"Postgres does not let us in: {text}", hint="GRANT CONNECT ON DATABASE to the role of database.dsn."
+        )
+    if "too many connections" in text or "remaining connection slots" in text:
+        return UnavailableError(
+            f"Postgres: {text}",
+            hint="Raise the limit (ALTER ROLE ... CONNECTION LIMIT, max_connections), or lower export.concurrency and "
+            "export.workers.",
         )
     if "does not exist" in text:
         return ConfigError(f"Postgres: {text}", hint="Check the database and user names in database.dsn.")

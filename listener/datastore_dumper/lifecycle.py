@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_whe
 from tenacity.nap import sleep_using_event
 
 from datastore_dumper.database import Connection, Database, explain
-from datastore_dumper.errors import ConfigError, UnavailableError
+from datastore_dumper.errors import ConfigError, DumperError, UnavailableError
 from datastore_dumper.logs import get_logger
 from datastore_dumper.monitor import metrics
 
@@ -116,7 +116,9 @@ def keep_connected(
 def _connect(database: Database, purpose: str, stop: threading.Event, turned: Callable[[], None]) -> Connection | None:
     def failed(state: RetryCallState) -> None:
         metrics.CONNECTING_FAILED.labels(purpose).inc()
-        log.warning("connecting_failed", purpose=purpose, attempts=state.attempt_number)
+        error = None if state.outcome is None else state.outcome.exception()
+        reason = error.message if isinstance(error, DumperError) else str(error)
+        log.warning("connecting_failed", purpose=purpose, attempts=state.attempt_number, error=reason)
 
     for attempt in Retrying(
         retry=retry_if_exception_type(PASSING),
@@ -134,7 +136,8 @@ def _connect(database: Database, purpose: str, stop: threading.Event, turned: Ca
 
 @contextmanager
 def stop_signals(first: Callable[[], None], second: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call `first`, and if they come again `second`. The former handlers are put back at the end."""
+    """SIGTERM and SIGINT call `first`, and if they come again `second`; so does SIGHUP, the end of a terminal, unless it is ignored
+    (nohup). The former handlers are put back at the end."""
     received = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -143,7 +146,10 @@ def stop_signals(first: Callable[[], None], second: Callable[[], None]) -> Itera
         # Not here: events and conditions take locks, and the thread that this interrupts may be holding one of them.
         threading.Thread(target=first if received == 1 else second, name="stop", daemon=True).start()
 
-    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

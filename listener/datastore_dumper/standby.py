@@ -80,7 +80,7 @@ class Standby:
         """Say what is wrong with the standby, if anything is: no reason not to start."""
         try:
             with self.database.connect("check") as connection, Deadline(connection, _ANSWER_SECONDS):
-                if not _in_recovery(connection):
+                if not is_in_recovery(connection):
                     log.warning("standby_refused", error=_PROMOTED)
                 elif _system(connection) != _system(primary):
                     log.warning("standby_refused", error=_FOREIGN)
@@ -214,7 +214,8 @@ def _claimed_at(connection: Connection, lease: Lease) -> datetime | None:
     return claimed_at
 
 
-def _in_recovery(connection: Connection) -> bool:
+def is_in_recovery(connection: Connection) -> bool:
+    """Whether the server is a standby (PostgreSQL, 9.28.4)."""
     return connection.execute(query("in_recovery")).fetchone() == (True,)
 
 

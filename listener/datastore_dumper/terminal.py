@@ -1,15 +1,16 @@
-"""What is drawn on a terminal and taken away again, also if a signal comes while it is being set up or taken down."""
+"""What is drawn on a terminal and taken away again, whenever a signal comes."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol, TypeVar
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOST_KEPT = 2
 
 
 class Display(Protocol):
@@ -30,36 +31,70 @@ def drawn(display: DisplayT) -> Iterator[DisplayT]:
     In place of `with display:`, which a signal leaves half done: the screen is another or the cursor is hidden, and the display
     does not know of it yet.
     """
+    gate = _SignalGate()
     try:
-        with _signals_wait():
+        gate.stand()
+        try:
             display.start()
+        except BaseException:
+            with suppress(Exception):  # of what had not begun: the first error says what is wrong
+                display.stop()
+            raise
+        gate.open()
         yield display
     finally:
+        gate.shut()
         try:
-            with _signals_wait():
-                display.stop()
+            display.stop()
         finally:
-            display.stop()  # for a signal that came before they waited; the second time it does nothing
+            gate.leave()
+    gate.deliver()  # if it is not over anyway
 
 
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Signals that come in this block are handled at its end. They are the main thread's: in others nothing is to be done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
+class _SignalGate:
+    """Stands before the handlers of signals that end a command. Shut, it keeps what comes until it is opened; but not more than
+    two, because a terminal that takes no output would hold everything up.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+    Handlers are the main thread's: elsewhere it does nothing. Signals that are ignored (nohup) stay ignored.
+    """
 
-    former = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
-    try:
-        for number in former:
-            signal.signal(number, note)
-        yield
-    finally:
-        for number, handler in former.items():
+    def __init__(self) -> None:
+        self._is_shut = True
+        self._is_gone = False
+        self._kept: list[int] = []
+        in_main = threading.current_thread() is threading.main_thread()
+        found = {number: signal.getsignal(number) for number in _SIGNALS if in_main}
+        self._former = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def stand(self) -> None:
+        for number in self._former:
+            signal.signal(number, self._handle)
+
+    def open(self) -> None:
+        self._is_shut = False
+        self.deliver()
+
+    def shut(self) -> None:
+        self._is_shut = True
+
+    def leave(self) -> None:
+        """Put the handlers back. One that raises meanwhile leaves the others in place, and the gate out of their way."""
+        self._is_gone = True
+        for number, handler in self._former.items():
             signal.signal(number, handler)
-        for missed in came:
-            signal.raise_signal(missed)
+
+    def deliver(self) -> None:
+        """What was kept, to the handlers."""
+        while self._kept:
+            number = self._kept.pop(0)
+            self._is_shut = True
+            self._former[signal.Signals(number)](number, None)
+            self._is_shut = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_shut and not self._is_gone and len(self._kept) < _MOST_KEPT:
+            self._kept.append(number)
+            return
+        self._is_shut = True  # what this raises is the end of the display, which the next one must not break off
+        self._former[signal.Signals(number)](number, frame)
+        self._is_shut = False

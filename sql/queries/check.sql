@@ -114,7 +114,8 @@ SELECT
     t.resource_id,
     NOT pg_catalog.has_table_privilege(t.relid, 'SELECT') AS unreadable,
     NOT pg_catalog.pg_has_role(s.nspowner, t.relowner, 'USAGE') AS foreign_owner,
-    datastore_dumper.sound_triggers(t.relid) < 4 AS unsound
+    datastore_dumper.sound_triggers(t.relid) < 4 AS unsound,
+    (SELECT pg_catalog.pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c WHERE c.oid = t.relid) AS owner
 FROM datastore_dumper.datastore_table AS t
 CROSS JOIN (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'datastore_dumper') AS s
 ORDER BY t.resource_id;

@@ -38,6 +38,9 @@ SET LOCAL DateStyle = 'ISO';
 -- Postgres has it since 17.
 SET LOCAL transaction_timeout = 0;
 
+-- name: role_exists
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %(role)s);
+
 -- name: reader_settings
 -- What CKAN's read role would have set at login among the settings that change the text of values; the most specific
 -- wins (PostgreSQL: ALTER ROLE, "Role-specific variable settings"). What nothing is said of is as here, on the primary: a standby

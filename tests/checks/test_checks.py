@@ -86,7 +86,13 @@ def test_another_program_at_the_daemons_address(installed: Dumper, results: Resu
 BREAKAGES = [
     ("REVOKE SELECT ON t FROM dumper", "tables.readable", "failed", "t", EXIT_NO_PERMISSION),
     ("ALTER TABLE t DISABLE TRIGGER datastore_dumper_insert", "tables.triggers", "warning", "1 of 1", 0),
-    ("ALTER TABLE t OWNER TO postgres", "tables.owners", "failed", "t", EXIT_NO_PERMISSION),
+    (
+        "ALTER TABLE t OWNER TO postgres",
+        "tables.owners",
+        "failed",
+        "belong to postgres, whose",
+        EXIT_NO_PERMISSION,
+    ),
     ("ALTER TABLE t ENABLE ROW LEVEL SECURITY", "tables.readable", "warning", "no DataStore tables", 0),
     ("ALTER EVENT TRIGGER datastore_dumper_ddl DISABLE", "schema.event_triggers", "warning", "not both", 0),
     ("DROP EVENT TRIGGER datastore_dumper_ddl", "schema.event_triggers", "warning", "not both", 0),

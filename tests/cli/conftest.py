@@ -32,14 +32,16 @@ class Done:
 def command(config: Path | None, *arguments: str) -> Done:
     """`datastore-dumper ARGUMENTS -c CONFIG`, without -c if CONFIG is None; in this process for the sake of speed."""
     out, err = io.StringIO(), io.StringIO()
-    former_arguments, former_handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    former_arguments = sys.argv
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     sys.argv = ["datastore-dumper", *arguments, *([] if config is None else ["-c", str(config)])]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main()
     finally:
         sys.argv = former_arguments
-        signal.signal(signal.SIGTERM, former_handler)
+        for number, handler in former.items():
+            signal.signal(number, handler)
     assert isinstance(ended.value.code, int)
     return Done(ended.value.code, out.getvalue(), err.getvalue())
 

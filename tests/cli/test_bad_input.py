@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -73,3 +75,37 @@ def test_storage_away(dumper: Dumper, writer: psycopg.Connection) -> None:
         assert SECRET not in done.stdout + done.stderr
         assert "storage.s3.endpoint" in done.stdout + done.stderr
         assert len([line for line in done.stderr.splitlines() if not line.startswith("{")]) <= 3
+
+
+def test_ctrl_c_while_the_program_is_being_loaded() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'datastore_dumper.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from datastore_dumper.command import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
+
+
+def test_no_file_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATASTORE_DUMPER_CONFIG", raising=False)
+    done = command(None, "status")
+    assert done.returncode == EXIT_CONFIG
+    assert "database.dsn is missing (no configuration file was named: see --config)" in done.stderr
+
+
+def test_too_many_connections(dumper: Dumper, writer: psycopg.Connection) -> None:
+    with dumper.database.connect() as admin:
+        admin.execute("ALTER ROLE dumper CONNECTION LIMIT 0")
+        try:
+            done = command(dumper.write_config(), "status")
+        finally:
+            admin.execute("ALTER ROLE dumper CONNECTION LIMIT -1")
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert "too many connections" in done.stderr
+    assert "export.concurrency" in done.stderr

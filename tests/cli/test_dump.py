@@ -162,7 +162,7 @@ def test_a_table_that_is_dropped_while_it_waits(dumper: Dumper, writer: psycopg.
             terminal.wait_for("is gone")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_broken_off_it_leaves_nothing_behind(
     dumper: Dumper, writer: psycopg.Connection, number: signal.Signals, tmp_path: Path
 ) -> None:

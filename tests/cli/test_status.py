@@ -263,11 +263,14 @@ def test_watching(dumper: Dumper, writer: psycopg.Connection) -> None:
         )
 
 
-def test_watching_ends_as_well_when_it_is_terminated(dumper: Dumper, writer: psycopg.Connection) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_watching_ends_as_well_when_it_is_terminated(
+    dumper: Dumper, writer: psycopg.Connection, number: signal.Signals
+) -> None:
     with at_terminal(dumper.write_config(), "status", "--watch") as terminal:
         terminal.wait_for("1049h")
-        terminal.process.terminate()
-        assert terminal.process.wait(90) == 128 + signal.SIGTERM
+        terminal.process.send_signal(number)
+        assert terminal.process.wait(90) == 128 + number
         eventually(lambda: b"\x1b[?1049l" in terminal.output)
 
 

@@ -36,9 +36,11 @@ class Screen(io.StringIO):
 
 @pytest.fixture
 def exits() -> Iterator[None]:
-    """SIGTERM and SIGINT raise, as they do in commands."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Signals raise, as they do in commands."""
+    numbers = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+    former = {number: signal.getsignal(number) for number in numbers}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in former.items():
@@ -47,7 +49,10 @@ def exits() -> Iterator[None]:
 
 @pytest.mark.usefixtures("exits")
 @pytest.mark.parametrize("word", [ENTERED, HIDDEN, "hello", SHOWN, LEFT])
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
+)
 def test_a_screen_is_left(word: str, number: int, raised: type[BaseException]) -> None:
     screen = Screen(word, number)
     console = Console(file=screen, force_terminal=True, width=40, height=10)
@@ -72,6 +77,77 @@ def test_the_cursor_of_bars_comes_back(word: str) -> None:
     assert sys.stdout is former
 
 
+class Struck(Live):
+    """Signals come before it has done anything to stop."""
+
+    def __init__(self, *numbers: int, screen: io.StringIO) -> None:
+        console = Console(file=screen, force_terminal=True, width=40, height=10)
+        super().__init__(console=console, screen=True, auto_refresh=False)
+        self._numbers = list(numbers)
+
+    def stop(self) -> None:
+        while self._numbers:
+            os.kill(os.getpid(), self._numbers.pop(0))
+        super().stop()
+
+
+@pytest.mark.usefixtures("exits")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_does_not_break_off_what_takes_the_screen_away(count: int) -> None:
+    screen = io.StringIO()
+    with pytest.raises(SystemExit), drawn(Struck(*[signal.SIGTERM] * count, screen=screen)):
+        pass
+    assert screen.getvalue().count(ENTERED) == screen.getvalue().count(LEFT) == 1
+
+
+@pytest.mark.usefixtures("exits")
+def test_two_signals_at_once() -> None:
+    """The first ends the block, the second comes before the screen is taken away."""
+    screen = io.StringIO()
+    with pytest.raises(SystemExit), drawn(Struck(signal.SIGINT, screen=screen)):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert screen.getvalue().count(ENTERED) == screen.getvalue().count(LEFT) == 1
+
+
+@pytest.mark.usefixtures("exits")
+def test_a_terminal_that_takes_nothing_holds_up_only_so_long() -> None:
+    """Nobody has to send more than three."""
+
+    class Stuck(Live):
+        def stop(self) -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("it would wait for ever")
+
+    with pytest.raises(KeyboardInterrupt), drawn(Stuck(console=Console(file=io.StringIO(), force_terminal=True))):
+        pass
+
+
+@pytest.mark.usefixtures("exits")
+def test_what_cannot_be_drawn_says_why() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        drawn(Live(console=Console(file=Gone(), force_terminal=True))),
+    ):
+        pytest.fail("it is not drawn")
+
+
+@pytest.mark.usefixtures("exits")
+def test_signals_that_are_ignored_stay_so() -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with drawn(Live(console=Console(file=io.StringIO(), force_terminal=True), auto_refresh=False)):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
 def test_elsewhere_than_in_the_main_thread() -> None:
     """Only the main thread may set handlers, and only it is interrupted."""
     screen = io.StringIO()
@@ -90,5 +166,5 @@ def test_elsewhere_than_in_the_main_thread() -> None:
 def test_handlers_are_put_back() -> None:
     former = signal.getsignal(signal.SIGTERM)
     with drawn(Live(console=Console(file=io.StringIO(), force_terminal=True), auto_refresh=False)):
-        assert signal.getsignal(signal.SIGTERM) is former
+        assert signal.getsignal(signal.SIGTERM) is not former
     assert signal.getsignal(signal.SIGTERM) is former

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
+from datastore_dumper.errors import ConfigError
 from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from datastore_dumper.storage.disk_files import temporary_name
@@ -187,6 +189,13 @@ def test_a_database_that_lacks_our_tables_for_a_while(dumper: Dumper, writer) ->
         writer.execute("INSERT INTO t (a) VALUES ('x')")
         daemon.wait_for("published", resource_id="t", rows=1)
         assert dumper.is_fresh()
+
+
+def test_a_read_role_that_is_not_there(dumper: Dumper, writer) -> None:
+    """Its settings show in the bytes, so nothing is published under others."""
+    with pytest.raises(ConfigError, match=r'there is no role "ckan_raed" \(roles.ckan_read\)'):
+        dumper.once(roles={"ckan_read": "ckan_raed"})
+    assert objects(dumper) == []
 
 
 def test_settings_of_ckans_read_role_that_show_in_the_bytes(dumper: Dumper, writer) -> None:

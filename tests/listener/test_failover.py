@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 
@@ -95,12 +97,17 @@ def test_after_a_failover_the_files_are_those_of_the_new_primary(
 def test_a_standby_in_the_primarys_place_is_waited_for(
     dumper: Dumper, writer: Connection, standby_server: StandbyServer
 ) -> None:
-    """The name in the connection string leads to it before somebody promotes it."""
+    """The connection string leads to it before somebody promotes it. A table that is due there can be seen, not claimed."""
     with behind_proxy(dumper) as (proxy, daemon):
         daemon.wait_for("published", resource_id="t", rows=1)
-        detach(standby_server, writer)
-        proxy.lead_to("127.0.0.1", standby_server.process.port)
-        proxy.cut()
+        with daemon.frozen():
+            writer.execute("INSERT INTO t (a) VALUES ('kept, too')")
+            detach(standby_server, writer)
+            proxy.lead_to("127.0.0.1", standby_server.process.port)
+            proxy.cut()
+        daemon.wait_for("export_interrupted", 4)
+        times = [datetime.fromisoformat(event["timestamp"]) for event in daemon.all("export_interrupted")]
+        assert all((later - earlier).total_seconds() > 1.9 for earlier, later in pairwise(times[1:])), "every 2 s"
         for purpose in ("listen", "keep house"):
             eventually(lambda purpose=purpose: refused_writes(daemon, purpose))  # type: ignore[misc]
         assert daemon.process.poll() is None

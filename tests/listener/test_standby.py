@@ -27,6 +27,7 @@ from datastore_dumper.standby import StandbyAheadError, require_shown_by_primary
 from tests.support.daemon import DaemonProcess, Dumper
 from tests.support.datastore import create_table
 from tests.support.installation import ROLES, handle
+from tests.support.pgbouncer import pgbouncer_to
 from tests.support.postgres import ScratchDatabase
 from tests.support.standby import StandbyServer
 from tests.support.waiting import eventually
@@ -255,17 +256,24 @@ def test_a_promoted_standby_is_refused(dumper: Dumper, writer: Connection, stand
         assert dumper.file("t") == expected(writer)
 
 
-def test_a_dsn_that_leads_to_a_standby(dumper: Dumper, writer: Connection, standby: StandbyServer) -> None:
+@pytest.mark.parametrize("route", ["direct", "pooled"])
+def test_a_dsn_that_leads_to_a_standby(dumper: Dumper, writer: Connection, standby: StandbyServer, route: str) -> None:
     """It says where a standby belongs. It may be a primary again in a moment, so systemd starts the daemon again."""
-    config = dumper.write_config(database={"dsn": standby.dsn(dumper.database.name, "dumper"), "replica_dsn": None})
-    for arguments in (["run"], ["dump", "t"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "datastore_dumper", *arguments, "-c", config],
-            capture_output=True, text=True, timeout=90,
-        )  # fmt: skip
-        assert done.returncode == EXIT_UNAVAILABLE
-        assert "The server of database.dsn takes no writes" in done.stderr
-        assert "a standby goes into database.replica_dsn" in done.stderr
+    dumper.once()
+    standby.caught_up(writer)
+    with ExitStack() as stack:
+        dsn = standby.dsn(dumper.database.name, "dumper")
+        if route == "pooled":
+            dsn = stack.enter_context(pgbouncer_to(standby)).dsn(dsn)
+        config = dumper.write_config(database={"dsn": dsn, "replica_dsn": None})
+        for arguments in (["run"], ["run", "--once"], ["dump", "t"], ["verify"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "datastore_dumper", *arguments, "-c", config],
+                capture_output=True, text=True, timeout=90,
+            )  # fmt: skip
+            assert done.returncode == EXIT_UNAVAILABLE, (arguments, done.stderr)
+            assert "The server of database.dsn takes no writes" in done.stderr
+            assert "a standby goes into database.replica_dsn" in done.stderr
 
 
 def test_a_standby_that_was_never_there_costs_a_warning(dumper: Dumper, writer: Connection, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from datastore_dumper.failpoints import VARIABLE
 from datastore_dumper.install import install
 from tests.support.daemon import Dumper
 from tests.support.datastore import create_table
@@ -201,6 +203,20 @@ def test_a_running_daemon_heeds_another_selection(dumper: Dumper, writer) -> Non
         assert {name for name, _ in files(dumper)} == {"a-1", "a-100"}
         reload(dumper, daemon, tables={})
         daemon.wait_for("published", 2, resource_id="b-100")
+
+
+def test_a_selection_that_comes_while_a_table_is_exported(dumper: Dumper, writer, tmp_path: Path) -> None:
+    """The reconciler decides before the file of the former selection is there, and again afterwards."""
+    mark = tmp_path / "before_publish"
+    env = {VARIABLE: f"before_publish=pause:{tmp_path}"}
+    look = {"reconcile_interval_seconds": 600}
+    with dumper.running(env, look=look, export={"concurrency": 1}, lease={"ttl_seconds": 120}) as daemon:
+        eventually(mark.exists)
+        reload(dumper, daemon, look=look, tables={"formats": ["a-1=json", "a-100=json", "b-100=json"]})
+        daemon.wait_for("config_reloaded")
+        daemon.wait_for("reconciled", 2)
+        mark.with_name(f"{mark.name}.release").touch()
+        eventually(lambda: files(dumper) == {(name, "json") for name in ("a-1", "a-100", "b-100")})
 
 
 def reload(dumper: Dumper, daemon: Any, **sections: Any) -> None:

@@ -37,12 +37,19 @@ class PgBouncer:
 
 @pytest.fixture
 def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    """Before the server that most tests use."""
+    with pgbouncer_to(postgres_server) as started:
+        yield started
+
+
+@contextmanager
+def pgbouncer_to(server: PostgresServer) -> Iterator[PgBouncer]:
     """For every database and role of the server."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         # Continuous integration installs it (.ci/run).
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("there is no pgbouncer: install the package")
-    with _running(found, postgres_server) as started:
+    with _running(found, server) as started:
         yield started
 
 

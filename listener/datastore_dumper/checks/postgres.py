@@ -172,7 +172,7 @@ def standby(subject: Subject) -> Iterator[Result]:
     try:
         connection = Database(dsn.get_secret_value(), subject.database.connect_timeout_seconds).connect("check")
     except DumperError as error:
-        mend = f"{error.hint} (database.replica_dsn). Exports read the primary meanwhile."
+        mend = f"{error.hint.replace('database.dsn', 'database.replica_dsn')} Exports read the primary meanwhile."
         yield warning("standby.connection", error.message, mend)
         return
     with connection, subject.database.connect("check") as primary:

@@ -81,12 +81,14 @@ def tables(subject: Subject, connection: Connection) -> Iterator[Result]:
     else:
         yield ok("tables.readable", f"of {counted(len(found), 'DataStore table')}, all can be read")
     if foreign:
+        owners = sorted({row[4] for row in found if row[2]})
         mend = (
-            "Give them to CKAN's write role (ALTER TABLE ... OWNER TO): until then they get no triggers and no files."
+            f"If CKAN writes as {some(owners)}, run `datastore-dumper install --ckan-write-role` with that. If not, give them "
+            "to the role that it writes as (ALTER TABLE ... OWNER TO). Until then they get no triggers and no files."
         )
         yield failed(
             "tables.owners",
-            f"{_count(foreign, found)} belong to another role: {some(foreign)}",
+            f"{_count(foreign, found)} belong to {some(owners)}, whose triggers we cannot make: {some(foreign)}",
             mend,
             EXIT_NO_PERMISSION,
         )
@@ -132,7 +134,7 @@ def work(subject: Subject, connection: Connection) -> Iterator[Result]:
         yield ok("daemon.running", f"{connected} connected")
     else:
         mend = "Start one: `datastore-dumper run`, or systemctl start datastore-dumper."
-        yield warning("daemon.running", "no daemon is connected: CKAN makes all dumps itself", mend)
+        yield warning("daemon.running", "no daemon is connected: files are handed out until their tables change", mend)
     oldest, failing, error = connection.execute(query("check_work")).fetchone() or (None, [], None)
     limit = subject.config.debounce.max_delay_seconds + _PATIENCE_SECONDS
     if oldest is not None and oldest > limit:

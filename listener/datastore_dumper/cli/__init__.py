@@ -37,7 +37,9 @@ for command in (run, check, status, dump, verify, gc, install, uninstall, adopt,
 def main() -> None:
     """Run the command line and exit: 0, or the code of the error (docs/reference/exit-codes.md)."""
     # What holds a lease, a file or the terminal lets go of it on the way out, as with Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         result = cli.main(standalone_mode=False)
     except click.ClickException as error:

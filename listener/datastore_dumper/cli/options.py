@@ -23,7 +23,7 @@ _config_file_option = click.option(
     "-c",
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar=CONFIG_FILE_VARIABLE,
     show_envvar=True,
     help="The configuration file (YAML). Without one, everything comes from the environment.",
@@ -39,7 +39,7 @@ def _name_ckan_ini(context: click.Context, parameter: click.Parameter, path: Pat
 
 _ckan_ini_option = click.option(
     "--ckan-ini",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar=CKAN_INI_VARIABLE,
     show_envvar=True,
     expose_value=False,
@@ -65,9 +65,11 @@ def load_all(path: Path | None) -> LoadedConfig:
     try:
         return load(path, os.environ)
     except ConfigError as error:
-        if path is not None or error.hint:
+        if path is not None:
             raise
-        raise ConfigError(error.message, hint="No configuration file was named: see --config.") from error
+        raise ConfigError(
+            f"{error.message} (no configuration file was named: see --config)", hint=error.hint
+        ) from error
 
 
 def database_of(config: Config) -> Database:

@@ -53,10 +53,13 @@ def dsn(dsn: SecretStr) -> SecretStr:
         # libpq's own message quotes parts of the string, so it is neither shown nor chained.
         raise wrong(
             "is not a connection string that libpq understands",
-            hint="Write postgresql://user@host/database (in a password, @ is %40 and / is %2F) or host=... dbname=...",
+            hint="Write postgresql://user@host/database (in a password @ is %40, / %2F, % %25, space %20) or host=... dbname=...",
         ) from None
     if is_split_wrongly:
-        raise wrong("has more than one @, or one after a /", hint="In a password, write %40 for @ and %2F for /.")
+        raise wrong(
+            "has more than one @, or one after a /",
+            hint="In a password, write %40 for @, %2F for /, %25 for % and %20 for a space.",
+        )
     return dsn
 
 

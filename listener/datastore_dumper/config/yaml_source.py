@@ -7,6 +7,7 @@ are taken only in plain decimal notation. PyYAML by itself lets a later duplicat
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,7 +47,8 @@ def read_text(path: FilePath) -> str:
         raise ConfigError(f"{printable(str(path))}: is a directory", hint="Name the file in it.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise ConfigError(f"{printable(str(path))}: cannot be read: {reason}") from error
+        hint = f"The user with id {os.geteuid()} must be able to read it." if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{printable(str(path))}: cannot be read: {reason}", hint=hint) from error
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigError(f"{printable(str(path))}: is longer than {_MAX_FILE_BYTES} bytes: not a configuration file")
     if b"\0" in data:
