@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.measurements import Goal, Outcome, seconds_of
 from bench.rig import Rig
 from datastore_dumper.choice import Selection
-from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.install import install
+from datastore_dumper.reader import reader_settings, recipe_of
 from datastore_dumper.reconcile import reconcile
 from tests.support.converged import not_fresh
 from tests.support.datastore import DUMPER_ROLE, READ_ROLE, WRITE_ROLE

@@ -5,9 +5,6 @@ Nothing that matters is only in this process's memory: what is to do is in the c
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,16 +17,15 @@ from pathlib import Path
 from datastore_dumper import __version__
 from datastore_dumper.config import Config
 from datastore_dumper.config.reload import take_over
-from datastore_dumper.database import Connection, Database, database_errors, takes_no_writes
+from datastore_dumper.database import Connection, Database, database_errors
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.doorbell import Bell, listen
 from datastore_dumper.due import IMMEDIATELY, Pace, Pending, agenda, startable
 from datastore_dumper.errors import ConfigError
-from datastore_dumper.export import require_reader
 from datastore_dumper.failpoints import arm
 from datastore_dumper.housekeeping import Housekeeping
 from datastore_dumper.install import require_installed
-from datastore_dumper.lease import Leases
+from datastore_dumper.lease import Leases, owner_name
 from datastore_dumper.lifecycle import PASSING, Supervisor, hangup_signal, keep_connected, stop_signals
 from datastore_dumper.logs import configure_logging, get_logger
 from datastore_dumper.look import Backlog, look
@@ -38,8 +34,9 @@ from datastore_dumper.monitor.monitor import Monitor
 from datastore_dumper.monitor.storage import MeteredStorage
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
+from datastore_dumper.reader import require_reader
 from datastore_dumper.spool import spool_directory
-from datastore_dumper.standby import is_in_recovery
+from datastore_dumper.standby import require_primary
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.watchdog import watch
 from datastore_dumper.wiring import debounce_of, standby_of, work_settings
@@ -83,7 +80,7 @@ class Daemon:
         self._debounce = debounce_of(config)
         self._pace = Pace(config.export.first_dumps_per_minute)
         self._reloading = threading.Lock()
-        self._leases = Leases(_owner_name(), config.lease.ttl_seconds)
+        self._leases = Leases(owner_name(), config.lease.ttl_seconds)
         self._monitor = Monitor(config, self._leases, self._settings.selection.all_formats)
         self._house = Housekeeping(self._storage, self._ownership, self._monitor, lambda: self._settings)
         self._supervisor = Supervisor()
@@ -105,8 +102,7 @@ class Daemon:
             if connection.pooled:
                 log.info("pooler_found", note="notifications may not pass it; see `datastore-dumper check`")
             with database_errors():
-                if is_in_recovery(connection):
-                    raise takes_no_writes("it is a standby")
+                require_primary(connection)
                 require_reader(connection, self._config.roles.ckan_read)
             require_installed(connection)
             if self._standby is not None:
@@ -402,7 +398,3 @@ class Daemon:
             self._processes.kill()
             for worker in self._workers:
                 worker.cut_off()
-
-
-def _owner_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -23,7 +23,7 @@ from psycopg import errors, pq, sql
 from datastore_dumper.choice import Size
 from datastore_dumper.database import Connection
 from datastore_dumper.deadline import Deadline
-from datastore_dumper.errors import ConfigError, ExportError, GaveWayError, TableChangedError
+from datastore_dumper.errors import ExportError, GaveWayError, TableChangedError
 from datastore_dumper.failpoints import failpoint
 from datastore_dumper.formats import Column, Compat, Format, Table
 from datastore_dumper.monitor.snapshots import holding, let_go
@@ -112,26 +112,6 @@ def hold_snapshot(connection: Connection, relid: int, primary: Connection | None
     finally:
         let_go(held_since)
         _end(connection, "COMMIT")
-
-
-def require_reader(connection: Connection, role: str | None) -> None:
-    """Raise `ConfigError` if there is no such role: values would be written as nobody but us would see them."""
-    if role is not None and connection.execute(query("role_exists"), {"role": role}).fetchone() != (True,):
-        raise ConfigError(
-            f'there is no role "{role}" (roles.ckan_read)',
-            hint="Set roles.ckan_read to the role in ckan.datastore.read_url.",
-        )
-
-
-def reader_settings(primary: Connection, role: str | None) -> tuple[tuple[str, str], ...]:
-    """Names and values of all settings that change the text of values, as CKAN's read role has them. None: nobody knows the
-    role, so what is set for it is not in them."""
-    return tuple(primary.execute(query("reader_settings"), {"role": role}, prepare=True).fetchall())
-
-
-def recipe_of(settings: tuple[tuple[str, str], ...]) -> str:
-    """What the bytes of a file depend on beside table, format and compat, as its manifest has it."""
-    return repr(settings)
 
 
 class ManyRowsError(Exception):

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datastore_dumper import garbage
 from datastore_dumper.database import Connection
 from datastore_dumper.errors import ConfigError, ForeignStorageError, PermissionDeniedError, StorageError
-from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.garbage import sweep
 from datastore_dumper.inventory import take_stock
 from datastore_dumper.logs import get_logger
@@ -20,6 +19,7 @@ from datastore_dumper.monitor import metrics
 from datastore_dumper.monitor.monitor import Monitor
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.publish import ABANDONED_SECONDS
+from datastore_dumper.reader import reader_settings, recipe_of
 from datastore_dumper.reconcile import reconcile
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.worker import WorkSettings

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +19,11 @@ from datastore_dumper.sqlfiles import query
 
 # A holder stops trusting its lease this share of the lifetime before Postgres would give it to somebody else.
 _TRUST = 0.75
+
+
+def owner_name() -> str:
+    """Of this process: for people, the machine and the process id; and unlike that of any other."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @dataclass(eq=False)

@@ -40,7 +40,7 @@ def reconcile(
     the next time.
 
     `compats` says whose bytes the files in each format of the selection are to have, `recipe` under which settings of CKAN's read
-    role (`export.recipe_of`)."""
+    role (`reader.recipe_of`)."""
     formats = list(selection.formats)
     with connection.transaction():
         connection.execute(query("limit_idle"), {"milliseconds": _IDLE_MILLISECONDS})

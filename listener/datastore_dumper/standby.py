@@ -25,7 +25,7 @@ from typing import TypeVar
 import psycopg
 from psycopg import errors
 
-from datastore_dumper.database import Connection, Database
+from datastore_dumper.database import Connection, Database, takes_no_writes
 from datastore_dumper.deadline import Deadline
 from datastore_dumper.errors import DumperError, ExportError, StorageError, UnavailableError
 from datastore_dumper.export import TableState, hold_snapshot
@@ -80,7 +80,7 @@ class Standby:
         """Say what is wrong with the standby, if anything is: no reason not to start."""
         try:
             with self.database.connect("check") as connection, Deadline(connection, _ANSWER_SECONDS):
-                if not is_in_recovery(connection):
+                if not _is_in_recovery(connection):
                     log.warning("standby_refused", error=_PROMOTED)
                 elif _system(connection) != _system(primary):
                     log.warning("standby_refused", error=_FOREIGN)
@@ -214,7 +214,13 @@ def _claimed_at(connection: Connection, lease: Lease) -> datetime | None:
     return claimed_at
 
 
-def is_in_recovery(connection: Connection) -> bool:
+def require_primary(connection: Connection) -> None:
+    """Raise `UnavailableError` if the server of database.dsn is a standby: it may be promoted."""
+    if _is_in_recovery(connection):
+        raise takes_no_writes("it is a standby")
+
+
+def _is_in_recovery(connection: Connection) -> bool:
     """Whether the server is a standby (PostgreSQL, 9.28.4)."""
     return connection.execute(query("in_recovery")).fetchone() == (True,)
 

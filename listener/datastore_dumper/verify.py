@@ -17,12 +17,13 @@ from typing import BinaryIO, Literal
 
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.errors import DumperError, ExportError, GaveWayError, ObjectMissingError, TableChangedError
-from datastore_dumper.export import SegmentReader, TableState, hold_snapshot, reader_settings, recipe_of
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format, Table, file_format
 from datastore_dumper.formats.alterations import altered
 from datastore_dumper.manifest import Manifest, manifest_from_json
 from datastore_dumper.plan import Fresh
 from datastore_dumper.publish import PublishedFile, published_files
+from datastore_dumper.reader import reader_settings, recipe_of
 from datastore_dumper.spool import SegmentFile
 from datastore_dumper.sqlfiles import query
 from datastore_dumper.storage.base import Storage

@@ -22,7 +22,7 @@ from datastore_dumper.database import Connection, Database, explain
 from datastore_dumper.deadline import shut_down
 from datastore_dumper.due import retry_delay_seconds
 from datastore_dumper.errors import DumperError, LeaseLostError, TableChangedError
-from datastore_dumper.export import SegmentReader, TableState, hold_snapshot, reader_settings, recipe_of
+from datastore_dumper.export import SegmentReader, TableState, hold_snapshot
 from datastore_dumper.formats import Compat, FileFormat, Format, file_format
 from datastore_dumper.lease import Lease, Leases, release
 from datastore_dumper.logs import get_logger
@@ -31,6 +31,7 @@ from datastore_dumper.ownership import Ownership
 from datastore_dumper.plan import Fresh
 from datastore_dumper.processes import SegmentProcesses, SegmentTask
 from datastore_dumper.publish import announce, publish, published_files
+from datastore_dumper.reader import reader_settings, recipe_of
 from datastore_dumper.segments import SegmentSource
 from datastore_dumper.standby import Standby, StandbyUnusableError, require_shown_by_primary
 from datastore_dumper.storage.base import Storage

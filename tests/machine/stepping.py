@@ -21,13 +21,13 @@ from datastore_dumper.choice import Selection
 from datastore_dumper.database import Connection, Database
 from datastore_dumper.due import IMMEDIATELY, agenda
 from datastore_dumper.errors import DumperError
-from datastore_dumper.export import reader_settings, recipe_of
 from datastore_dumper.formats import Compat, file_format
 from datastore_dumper.garbage import collect_garbage
 from datastore_dumper.lease import Leases
 from datastore_dumper.look import look
 from datastore_dumper.ownership import Ownership
 from datastore_dumper.processes import SegmentProcesses
+from datastore_dumper.reader import reader_settings, recipe_of
 from datastore_dumper.reconcile import reconcile
 from datastore_dumper.storage.base import Storage
 from datastore_dumper.worker import Worker, WorkSettings
